@@ -1,0 +1,77 @@
+"""The way of a frame: `Frame` -> segmentation -> registration -> `Result`. Everything that processes frames calls this."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from m2i_ros.geometry import Camera
+from m2i_ros.registration.result import Registration
+from m2i_ros.segmentation.vessel_mask import VesselMask
+
+
+class FrameError(ValueError):
+    """A frame that cannot be processed; the message says what is wrong with it and what to do."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One fluoroscopy picture.
+
+    image: (H, W) uint8, uint16 or float32, finite, at least 32x32.
+    stamp: seconds. camera: None where the geometry is not known (then there is no registration).
+    Raises FrameError for a picture that is empty, not finite, of another shape or type, or of another size than the
+    camera says.
+    """
+
+    image: np.ndarray
+    stamp: float
+    camera: Camera | None = None
+
+    def __post_init__(self):
+        image = self.image
+        if image.ndim != 2 or min(image.shape) < 32:
+            raise FrameError(f'image of shape {image.shape}: a grey picture of at least 32x32 pixels is needed')
+        if image.dtype not in (np.uint8, np.uint16, np.float32):
+            raise FrameError(f'image of type {image.dtype}: uint8, uint16 or float32 is needed')
+        if image.dtype == np.float32 and not np.isfinite(image).all():
+            raise FrameError('image contains NaN or infinite values: the frame is ignored')
+        if self.camera is not None and (self.camera.height, self.camera.width) != image.shape:
+            raise FrameError(
+                f'image is {image.shape[1]}x{image.shape[0]} but camera_info says '
+                f'{self.camera.width}x{self.camera.height}: publish the camera_info of this picture size'
+            )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the pipeline made of one frame. `latency` holds seconds a stage: 'segmentation', 'registration'."""
+
+    frame: Frame
+    vessels: VesselMask
+    registration: Registration
+    latency: dict = field(default_factory=dict)
+
+
+class Pipeline:
+    """Segments frames and registers the model to them, in the order given.
+
+    segmenter: has `segment(image) -> VesselMask`.
+    registrar: has `register(vessels, camera, stamp) -> Registration`; keeps the state between frames.
+    """
+
+    def __init__(self, segmenter, registrar):
+        self.segmenter = segmenter
+        self.registrar = registrar
+
+    def process(self, frame):
+        """Return the `Result` of one `Frame`."""
+        start = time.perf_counter()
+        vessels = self.segmenter.segment(frame.image)
+        return self.register(frame, vessels, {'segmentation': time.perf_counter() - start})
+
+    def register(self, frame, vessels, latency=None):
+        """Return the `Result` of a frame whose vessels are known already (a mask received by topic)."""
+        start = time.perf_counter()
+        registration = self.registrar.register(vessels, frame.camera, frame.stamp)
+        return Result(frame, vessels, registration, {**(latency or {}), 'registration': time.perf_counter() - start})

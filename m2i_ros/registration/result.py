@@ -1,0 +1,41 @@
+"""What the registration knows after one frame."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+
+class State(Enum):
+    """States of a registration (docs/architecture.md)."""
+
+    WAITING = 'waiting'  # no model or no camera
+    SEARCHING = 'searching'  # no believed pose yet
+    TRACKING = 'tracking'  # believed on this frame
+    HOLDING = 'holding'  # contrast gone: last pose, growing covariance
+    LOST = 'lost'  # no longer believed
+
+
+@dataclass(frozen=True)
+class Registration:
+    """The model's pose in one frame and how far it is believed.
+
+    state: after this frame. accepted: the pose is believed: only then it may reach a controller. reason: in words, why
+    not (or why only held), empty while TRACKING.
+    T_image_model: (4, 4), metres, or None where there is no estimate.
+    covariance: (6, 6) of xi = (x, y, z, rotation about the fixed axes x, y, z) as `geometry.perturb` applies it with the
+    pivot at the model origin's position, metres and radians; None with T_image_model.
+    probability: that the projected error is below `accept_mm`, in [0, 1].
+    recall, precision: of the projected model against the mask, inside the valid region; NaN without an estimate.
+    residual_mm: root mean square distance between mask and model contours, at the model's depth; NaN likewise.
+    """
+
+    state: State
+    accepted: bool = False
+    reason: str = ''
+    T_image_model: np.ndarray | None = None
+    covariance: np.ndarray | None = None
+    probability: float = 0.0
+    recall: float = float('nan')
+    precision: float = float('nan')
+    residual_mm: float = float('nan')
