@@ -97,9 +97,9 @@ class _Surface:
         self.caps = np.zeros(len(faces), bool)  # grows as ends are found
 
     def wall(self):
-        """Return a tree of points on the surface without caps: distances from it are those from the vessel's wall."""
+        """Return points (S, 3) on the surface without caps: distances from them are those from the vessel's wall."""
         spacing = max(0.3e-3, np.sqrt(self.area.sum() / 100_000))
-        return cKDTree(surface_samples(self.vertices, self.faces[~self.caps], spacing))
+        return surface_samples(self.vertices, self.faces[~self.caps], spacing)
 
 
 def _fill(vertices, faces):
@@ -212,16 +212,15 @@ def _cover(index, cells, chain, reach, covered):
 def _depth(index, cells, points, wall, step):
     """Return the distances (N,) of the cells from the wall, metres, at least half a cell.
 
-    Only cells at the wall ask the tree, which is slow for points in the middle, as far from one wall as from the other:
-    their nearest wall points are handed inwards (Danielsson 1980).
+    Only cells at the wall ask a tree, which is slow for points in the middle: their nearest wall points are handed inwards (Danielsson 1980).
     """
     neighbours = np.array([index[tuple((cells + d).T)] >= 0 for d in np.vstack([np.eye(3, dtype=int), -np.eye(3, dtype=int)])])
     rim = np.flatnonzero(~neighbours.all(axis=0))
     nearest = np.full(len(cells), -1)
-    distance, nearest[rim] = wall.query(points[rim])
+    distance, nearest[rim] = cKDTree(wall).query(points[rim])
     depth = np.full(len(cells), np.inf)
     depth[rim] = distance
-    _hand_inwards(index, cells, points, wall.data, rim, nearest, depth)
+    _hand_inwards(index, cells, points, wall, rim, nearest, depth)
     return np.maximum(depth, step / 2)
 
 
@@ -325,27 +324,68 @@ def _centred(line, wall):
     """Return the line (N, 3) moved, across its direction, to the centres of the largest balls that the wall admits."""
     if len(line) < 2:
         return line
-    angle = np.arange(8)[:, None, None] * np.pi / 4
     for sigma, reach in ((1.0, 0.5), (0.5, 0.2)):
-        line = _smoothed(line, sigma * wall.query(line)[0])
+        line = _smoothed(line, sigma * _radii(line, wall))
         tangent = np.gradient(line, axis=0)
         tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-12)
         side = np.cross(tangent, np.eye(3)[np.abs(tangent).argmin(axis=1)])
         side /= np.linalg.norm(side, axis=1, keepdims=True)
-        offset = np.cos(angle) * side + np.sin(angle) * np.cross(tangent, side)
-        best = wall.query(line)[0]
-        size = reach * best
-        rows = np.arange(len(line))
-        for _ in range(6):
-            trial = line + size[:, None] * offset
-            distance, _ = wall.query(trial.reshape(-1, 3), eps=0.002)
-            distance = distance.reshape(len(angle), -1)
-            pick = distance.argmax(axis=0)
-            better = distance[pick, rows] > best * 1.002
-            line = np.where(better[:, None], trial[pick, rows], line)
-            best = np.where(better, distance[pick, rows], best)
+        line = _ball_centres(line, tangent, side, np.cross(tangent, side), wall, reach)
+    return _smoothed(line, 0.5 * _radii(line, wall))
+
+
+@njit(cache=True, nogil=True)
+def _radii(points, wall):
+    """Return the distances (N,) of points from the nearest of the wall's samples (S, 3).
+
+    By trying all: a tree is slower for points in the middle of a vessel, as far from one side as from the other.
+    """
+    out = np.empty(len(points))
+    for i in range(len(points)):
+        x, y, z = points[i]
+        least = np.inf
+        for k in range(len(wall)):
+            least = min(least, (wall[k, 0] - x) ** 2 + (wall[k, 1] - y) ** 2 + (wall[k, 2] - z) ** 2)
+        out[i] = np.sqrt(least)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _ball_centres(points, tangent, side, other, wall, reach):
+    """Return the points (N, 3) moved, along `side` and `other`, to where the wall is farthest: pattern search, first
+    step `reach` times the radius."""
+    radii = _radii(points, wall)
+    out = points.copy()
+    near = np.empty((len(wall), 3))
+    for i in range(len(points)):
+        radius = radii[i]
+        number = 0
+        for k in range(len(wall)):
+            dx, dy, dz = wall[k, 0] - points[i, 0], wall[k, 1] - points[i, 1], wall[k, 2] - points[i, 2]
+            along = dx * tangent[i, 0] + dy * tangent[i, 1] + dz * tangent[i, 2]
+            if abs(along) < 0.5 * radius and dx * dx + dy * dy + dz * dz < 6 * radius * radius:
+                near[number, 0] = dx * side[i, 0] + dy * side[i, 1] + dz * side[i, 2]
+                near[number, 1] = dx * other[i, 0] + dy * other[i, 1] + dz * other[i, 2]
+                near[number, 2] = along * along
+                number += 1
+        stride = max(1, number // 800)  # as many tell a section's middle to a thousandth of its radius
+        u = v = 0.0
+        best = radius * radius
+        size = reach * radius
+        for _ in range(7):
+            best_u, best_v = u, v
+            for n in range(8):
+                trial_u = u + size * np.cos(n * np.pi / 4)
+                trial_v = v + size * np.sin(n * np.pi / 4)
+                least = np.inf
+                for k in range(0, number, stride):
+                    least = min(least, (near[k, 0] - trial_u) ** 2 + (near[k, 1] - trial_v) ** 2 + near[k, 2])
+                if np.isfinite(least) and least > best * 1.004:
+                    best, best_u, best_v = least, trial_u, trial_v
+            u, v = best_u, best_v
             size *= 0.6
-    return _smoothed(line, 0.5 * best)
+        out[i] += u * side[i] + v * other[i]
+    return out
 
 
 def _without_corner(line, radii):
@@ -358,7 +398,7 @@ def _without_corner(line, radii):
 def _ended(line, wall, surface):
     """Return the line led straight on to where the vessel ends: into the opening, to the cap's centre or, the end being
     rounded, to the surface."""
-    radius = wall.query(line[-1])[0]
+    radius = _radii(line[-1:], wall)[0]
     left = _arc_length(line[::-1])[::-1]
     direction = line[-1] - line[np.argmax(left <= max(radius, 2.5 * SPACING))]
     if not direction.any():
@@ -387,16 +427,16 @@ def _joint(line, lines, parent, wall):
     parent_line = lines[parent][0]
     at = int(np.linalg.norm(parent_line - line[0], axis=1).argmin())
     # What leaves at nearly the same place leaves at the same place.
-    taken = [j[1] for _, j in lines if j is not None and j[0] == parent]
-    near = [t for t in taken if np.linalg.norm(parent_line[t] - parent_line[at]) < 0.5 * wall.query(parent_line[at])[0]]
-    return parent, near[0] if near else at
+    taken = np.array([j[1] for _, j in lines if j is not None and j[0] == parent], int)
+    near = np.linalg.norm(parent_line[taken] - parent_line[at], axis=1) < 0.5 * _radii(parent_line[at : at + 1], wall)
+    return parent, taken[int(np.argmax(near))] if near.any() else at
 
 
 def _joined(line, lines, joint, wall):
     """Return the line from its joint on. Inside the joint's ball, where the largest ball is the parent's own, it goes
     straight."""
     start = lines[joint[0]][0][joint[1]]
-    outside = np.linalg.norm(line - start, axis=1) > wall.query(start)[0]
+    outside = np.linalg.norm(line - start, axis=1) > _radii(start[None], wall)
     leave = int(np.argmax(outside)) if outside.any() else len(line) - 1
     return np.vstack([start, line[leave:]])
 
@@ -421,7 +461,7 @@ def _graph(lines, wall):
     points = np.vstack(points)
     return Centreline(
         points=points,
-        radii=wall.query(points)[0],
+        radii=_radii(points, wall),
         branch=np.concatenate(branch).astype(np.int32),
         arc_length=np.concatenate(arc),
         edges=np.vstack(edges).astype(np.int32),
