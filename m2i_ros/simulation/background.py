@@ -44,7 +44,7 @@ def soft_tissue(rng, shape, spacing, depth):
     """Return tissue about `depth` thick, with lumps of all sizes and faint fibres."""
     extent = shape[1] * spacing
     out = np.full(shape, depth, np.float32)
-    for size, share in ((0.25, 0.1), (0.08, 0.04), (0.025, 0.014), (0.008, 0.005), (0.003, 0.0025)):
+    for size, share in ((0.25, 0.1), (0.08, 0.04), (0.025, 0.018), (0.01, 0.01), (0.004, 0.006), (0.002, 0.004)):
         if extent / size > 0.4:
             out += depth * share * rng.uniform(0.2, 1.3) * cloud(rng, shape, min(extent / size, 120))
     if rng.uniform() < 0.6:
@@ -53,7 +53,7 @@ def soft_tissue(rng, shape, spacing, depth):
         turn[0] *= rng.uniform(4, 10)
         turn[0, 2] -= shape[1]
         fibres = cv2.warpAffine(fibres, turn, shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
-        out += depth * rng.uniform(0.002, 0.008) * fibres
+        out += depth * rng.uniform(0.001, 0.004) * fibres
     return out
 
 
@@ -63,7 +63,8 @@ def lung_border(rng, x, y, extent):
     radius = extent * rng.uniform(0.4, 1.5)
     shift = radius + extent * rng.uniform(-0.35, 0.25)
     distance = np.hypot(x - shift * np.cos(angle), y - shift * np.sin(angle)) - radius
-    soft = extent * rng.uniform(0.005, 0.06)
+    distance += extent * rng.uniform(0.0, 0.03) * cloud(rng, x.shape, rng.uniform(3, 10))
+    soft = extent * rng.uniform(0.005, 0.08)
     return -rng.uniform(0.02, 0.09) * _step(-distance, soft)
 
 
@@ -114,7 +115,7 @@ def ribs(rng, x, y, extent):
     phase = (v / pitch + rng.uniform()) % 1.0 * pitch - pitch / 2
     chord = np.maximum(0, 1 - (phase / half) ** 2)
     out += np.minimum(1, 3 * chord) * (0.55 + 0.45 * np.exp(-((np.abs(phase) - 0.8 * half) / 0.0012) ** 2))
-    return rng.uniform(0.001, 0.005) * out
+    return rng.uniform(0.0005, 0.003) * out
 
 
 def pelvis(rng, x, y):
@@ -232,12 +233,13 @@ def chest(rng, shape, spacing, centre=(0.0, 0.0)):
     for maker, chance in ((lung_border, 0.75), (lung_border, 0.35), (diaphragm, 0.5), (diaphragm, 0.15)):
         if rng.uniform() < chance:
             tissue += maker(rng, x, y, extent)
-    bone = np.zeros(shape, np.float32)
+    x, y = x[::2, ::2], y[::2, ::2]
+    bone = np.zeros(x.shape, np.float32)
     if rng.uniform() < 0.45:
         bone += spine(rng, x, y, extent * rng.uniform(-0.5, 0.5), rng.normal(0, 0.15))
-    for _ in range(rng.integers(0, 3)):
+    for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
         bone += ribs(rng, x, y, extent)
-    return Scene(np.maximum(tissue, 0.02), np.maximum(bone, 0), np.zeros(shape, np.float32))
+    return Scene(np.maximum(tissue, 0.02), _full_size(bone, shape), np.zeros(shape, np.float32))
 
 
 def abdomen(rng, shape, spacing, centre=(0.0, 0.0)):
@@ -248,8 +250,14 @@ def abdomen(rng, shape, spacing, centre=(0.0, 0.0)):
     if rng.uniform() < 0.7:
         tissue += bowel_gas(rng, x, y, extent)
     across = rng.normal(0, 0.012)
-    bone = spine(rng, x, y, across, rng.normal(0, 0.05)) * _step(-y - 0.02, 0.02) + pelvis(rng, x - across, y)
     # The thighs end: air beside and between them.
     edge = rng.uniform(0.17, 0.2) - np.abs(x - across) + 0.02 * np.cos(8 * y)
     tissue *= _step(edge, 0.03)
-    return Scene(np.maximum(tissue, 0.005), np.maximum(bone, 0).astype(np.float32), np.zeros(shape, np.float32))
+    x, y = x[::2, ::2], y[::2, ::2]
+    bone = spine(rng, x, y, across, rng.normal(0, 0.05)) * _step(-y - 0.02, 0.02) + pelvis(rng, x - across, y)
+    return Scene(np.maximum(tissue, 0.005), _full_size(bone, shape), np.zeros(shape, np.float32))
+
+
+def _full_size(bone, shape):
+    """Return bone, drawn at half the resolution as its edges are soft, at full size and nowhere negative."""
+    return cv2.resize(np.maximum(bone, 0).astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)

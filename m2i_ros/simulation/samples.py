@@ -31,6 +31,7 @@ class TrainingSamples:
     def __init__(self, size=256, seed=0, batch_size=8, device='cpu'):
         self.size, self.batch_size, self.device = size, batch_size, device
         self._rng = np.random.default_rng(seed)
+        self._trees = {kind: [] for kind in KINDS}
         self._noise = torch.Generator(device).manual_seed(int(self._rng.integers(2**62)))
 
     def __iter__(self):
@@ -52,25 +53,34 @@ class TrainingSamples:
         scene = place(rng, shape, spacing, centre)
         background.devices(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.3, 0.5, 0.2]))
         settings = _draw_settings(rng)
-        subtracted = rng.uniform() < SUBTRACTED
         line = xray.attenuation(scene.tissue, scene.bone, scene.metal)
         # Exposure control: the dose behind the patient, not before, is what the system holds.
         line -= np.float32(np.median(line) - 1.5)
-        vessel = np.zeros(shape, np.float32)
-        label = np.zeros(shape, np.float32)
+        vessel, lumen = np.zeros(shape, np.float32), None
         if rng.uniform() > EMPTY:
-            vessel, label = _draw_vessels(rng, kind, spacing, shape, settings, line, subtracted)
+            vessel, lumen = _draw_vessels(rng, kind, self._tree(kind), spacing, shape, settings)
         return {
             'line': line,
             'vessel': vessel,
-            'label': label,
+            'lumen': lumen,
             'inside': _collimator(rng, shape),
             'border': rng.uniform(0, 0.12),
-            'subtracted': subtracted,
+            'subtracted': rng.uniform() < SUBTRACTED,
             'shift': rng.normal(0, 0.35, 2) if rng.uniform() < 0.7 else rng.normal(0, 1.5, 2),
             'inverted': rng.uniform() < 0.12,
             'settings': settings,
         }
+
+    def _tree(self, kind):
+        """Return one of the trees at hand, which are replaced one by one: making a tree costs more than drawing it."""
+        trees = self._trees[kind]
+        if len(trees) < 32:
+            trees.append(make_centreline(kind, self._rng))
+            return trees[-1]
+        at = self._rng.integers(len(trees))
+        if self._rng.uniform() < 0.2:
+            trees[at] = make_centreline(kind, self._rng)
+        return trees[at]
 
     def _develop(self, samples):
         """Turn drawn scenes into pictures and labels."""
@@ -89,34 +99,48 @@ class TrainingSamples:
         settings = xray.XRaySettings(
             **{name: column([s['settings'][name] for s in samples]) for name in names}, window=pair('window'), grey=pair('grey')
         )
-        line, vessel, label, inside = (stack(name) for name in ('line', 'vessel', 'label', 'inside'))
+        line, vessel, inside = (stack(name) for name in ('line', 'vessel', 'inside'))
 
         def noise():
             return torch.randn(line.shape, generator=self._noise, device=device)
 
-        exposure = xray.expose(xray.transmit(line + vessel, settings), settings, noise())
+        clean = xray.transmit(line + vessel, settings)
+        empty = xray.transmit(line, settings)
+        exposure = xray.expose(clean, settings, noise())
         chosen = [i for i, s in enumerate(samples) if s['subtracted']]
         if chosen:
             # The mask picture of a subtraction: no contrast, taken earlier, so a little elsewhere.
             theta = torch.eye(2, 3, device=device).repeat(len(chosen), 1, 1)
             theta[:, :, 2] = torch.tensor(np.array([samples[i]['shift'] for i in chosen]), dtype=torch.float32, device=device) * (2 / self.size)
             at = torch.nn.functional.affine_grid(theta, (len(chosen), 1, self.size, self.size), align_corners=False)
-            earlier = line.clone()
-            earlier[chosen] = torch.nn.functional.grid_sample(line[chosen][:, None], at, padding_mode='border', align_corners=False)[:, 0]
-            mask_exposure = xray.expose(xray.transmit(earlier, settings), settings, noise())
-            exposure[chosen] = exposure[chosen] / mask_exposure[chosen]
-        image = xray.display(exposure, settings, inside)
+            earlier = empty.clone()
+            earlier[chosen] = torch.nn.functional.grid_sample(empty[chosen][:, None], at, padding_mode='border', align_corners=False)[:, 0]
+            mask = xray.expose(earlier, settings, noise())[chosen]
+            exposure[chosen] = exposure[chosen] / mask
+            clean[chosen] = clean[chosen] / earlier[chosen]
+            empty[chosen] = empty[chosen] / earlier[chosen]
+        toned = xray.tone(exposure, settings)
+        ends = xray.limits(toned, settings, inside)
+        image = xray.display(toned, ends, settings)
+        clean = xray.display(xray.tone(clean, settings), ends, settings)
+        contrast = (xray.display(xray.tone(empty, settings), ends, settings) - clean).cpu().numpy()
+        grain = xray.blur((image - clean) ** 2, 4.0).sqrt().cpu().numpy()
+        label = np.zeros(line.shape, np.float32)
+        for i, sample in enumerate(samples):
+            if sample['lumen'] is not None:
+                label[i] = _visible_label(*sample['lumen'], contrast[i], grain[i])
+
         inverted = column([s['inverted'] for s in samples]) > 0
         image = torch.where(inverted, 1 - image, image)
         image = torch.where(inside, image, column([s['border'] for s in samples]))
-        return image, (label * inside).clamp(0, 1).round()
+        return image, (torch.from_numpy(label).to(device) * inside).round()
 
 
 def _draw_settings(rng):
     subtle = rng.uniform() < 0.3
     return {
         'iodine_mg_ml': rng.uniform(60, 300),
-        'photons': np.exp(rng.uniform(np.log(1500), np.log(60000))),
+        'photons': np.exp(rng.uniform(np.log(3000), np.log(120000))),
         'scatter': rng.uniform(0.1, 0.55),
         'scatter_blur': rng.uniform(12, 40),
         'blur': rng.uniform(0.5, 1.5),
@@ -125,14 +149,14 @@ def _draw_settings(rng):
         'tone': rng.uniform(0, 1),
         'edge_gain': 0.0 if subtle else rng.uniform(0, 1.5),
         'edge_blur': rng.uniform(1, 5),
-        'window': (rng.uniform(0.0, 0.04), 1 - rng.choice([rng.uniform(0, 0.03), rng.uniform(0, 0.25)])),
+        'smoothing': rng.choice([0.0, rng.uniform(0.3, 1.0)]),
+        'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.005, 0.05), rng.uniform(0.02, 0.3)])),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }
 
 
-def _draw_vessels(rng, kind, spacing, shape, settings, line, subtracted):
-    """Return the attenuation (H, W) that contrast adds, and the label (H, W)."""
-    tree = make_centreline(kind, rng)
+def _draw_vessels(rng, kind, tree, spacing, shape, settings):
+    """Return the attenuation (H, W) that contrast adds, and the lumen as (pixels, radii, segments) to be labelled."""
     points = tree.points * rng.normal(1.0, 0.06, 3)
     arm = CArm(
         np.deg2rad(rng.uniform(-60, 60) if kind != 'iliofemoral' else rng.normal(0, 22)),
@@ -165,18 +189,28 @@ def _draw_vessels(rng, kind, spacing, shape, settings, line, subtracted):
     mid = concentration[segments].mean(axis=1)
     vessel, _ = draw_tubes(pixels, radii_px, lengths * mid * iodine, segments, shape)
 
-    # Visible: the contrast at the axis, after scatter, against the noise over the patch that an eye integrates.
-    peak = 2 * radii * concentration * iodine * (1 - settings['scatter'])
-    at = np.clip(np.nan_to_num(np.rint(pixels)), 0, np.array(shape[::-1]) - 1).astype(int)
-    signal = np.exp(-line[at[:, 1], at[:, 0]] - vessel[at[:, 1], at[:, 0]])
-    noise = np.sqrt((1 + subtracted) * (1 / (settings['photons'] * signal) + (settings['electronic_noise'] / signal) ** 2))
-    patch = np.maximum(2 * radii_px, 1.5) * np.clip(8 * radii_px, 8, 24)
-    visible = (peak * np.minimum(1, radii_px / settings['blur']) * np.sqrt(patch) > 8 * noise) & (peak > 0.03)
     # People draw the lumen's edge where the contrast is half, which the blur widens where the vessel is thin.
     drawn = np.sqrt((radii_px - np.minimum(0.134 * radii_px, 0.7)) ** 2 + (0.8 * settings['blur']) ** 2)
-    seen = segments[visible[segments].all(axis=1)]
-    _, label = draw_tubes(pixels, drawn, np.zeros(len(seen)), seen, shape)
-    return vessel, label
+    return vessel, (pixels, drawn, segments)
+
+
+def _visible_label(pixels, radii_px, segments, contrast, grain):
+    """Return the label (H, W) of the lumen where it can be seen.
+
+    contrast: (H, W) grey that the contrast takes away; grain: (H, W) standard deviation of the noise, grey. A vessel is
+    seen where its contrast at the axis, summed over the patch an eye takes in, stands out of the noise's sum.
+    """
+    shape = contrast.shape
+    at = np.rint(pixels)
+    on = ((at >= 0) & (at < shape[::-1])).all(axis=1)
+    at = np.where(on[:, None], at, 0).astype(int)
+    patch = 2 * radii_px * np.clip(6 * radii_px, 6, 20)
+    depth = contrast[at[:, 1], at[:, 0]]
+    visible = ~on | ((depth > 0.03) & (depth * np.sqrt(patch) > 6 * grain[at[:, 1], at[:, 0]]))
+    # Gaps and specks of a few points are chance, not sight.
+    share = np.convolve(visible.astype(float), np.full(7, 1 / 7), mode='same')
+    seen = segments[(share[segments] > 0.5).all(axis=1)]
+    return draw_tubes(pixels, radii_px, np.zeros(len(seen)), seen, shape)[1]
 
 
 def _sigmoid(x):

@@ -27,6 +27,7 @@ class XRaySettings:
     vignetting: loss of signal in the corners [0].
     tone: exponent of the grey curve (Box-Cox): 1 linear in the signal, 0 logarithmic.
     edge_gain, edge_blur: unsharp masking: gain [0] and the blur's standard deviation in pixels.
+    smoothing: noise filter and resampling, standard deviation in pixels [0].
     window: quantiles of the picture that become `grey`'s values; both clip.
     grey: display values of the window's ends, in [0, 1].
     """
@@ -41,6 +42,7 @@ class XRaySettings:
     tone: float = 0.2
     edge_gain: float = 0.3
     edge_blur: float = 2.0
+    smoothing: float = 0.4
     window: tuple = (0.01, 0.99)
     grey: tuple = (0.1, 0.9)
 
@@ -97,17 +99,27 @@ def expose(signal, settings, noise):
     return (signal + sigma * noise).clamp(min=1e-4)
 
 
-def display(exposure, settings, inside=None):
-    """Return grey pictures (B, H, W) in [0, 1]: tone curve, edge enhancement, window.
+def tone(exposure, settings):
+    """Return the exposure (B, H, W) after the grey curve, edge enhancement and smoothing, in no unit yet."""
+    exponent = torch.as_tensor(settings.tone, dtype=exposure.dtype, device=exposure.device).clamp(min=1e-3)
+    x = (exposure**exponent - 1) / exponent
+    x = x + settings.edge_gain * (x - blur(x, settings.edge_blur))
+    return blur(x, settings.smoothing)
+
+
+def limits(toned, settings, inside=None):
+    """Return the values (B, 1, 1) of the `window`'s lower and upper end.
 
     inside: (B, H, W) bool, the collimator's opening; the window looks only there. None: everywhere.
     """
-    tone = torch.as_tensor(settings.tone, dtype=exposure.dtype, device=exposure.device).clamp(min=1e-3)
-    x = (exposure**tone - 1) / tone
-    x = x + settings.edge_gain * (x - blur(x, settings.edge_blur))
-    low, high = _quantiles(x, settings.window, inside)
+    return _quantiles(toned, settings.window, inside)
+
+
+def display(toned, ends, settings):
+    """Return grey pictures (B, H, W) in [0, 1]: the window from `limits` spread over `grey`."""
+    low, high = ends
     grey_low, grey_high = settings.grey
-    return (grey_low + (grey_high - grey_low) * ((x - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)).clamp(0, 1)
+    return (grey_low + (grey_high - grey_low) * ((toned - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)).clamp(0, 1)
 
 
 def _quantiles(x, window, inside):
