@@ -23,7 +23,7 @@ def to_grey8(image):
 def draw_overlay(result, model, centreline=True):
     """Return the overlay of a `Result`, (H, W, 3) uint8 BGR at the frame's size.
 
-    Vessels found are tinted and outlined in blue. The model's silhouette is outlined, and its centreline drawn, in green
+    Vessels found are tinted and outlined in blue. The model's silhouette and centreline are drawn in green
     while TRACKING, in yellow while HOLDING, in grey otherwise. model: `VesselModel`, or None.
     """
     grey = to_grey8(result.frame.image)
@@ -112,7 +112,7 @@ def _fitted(picture, tile):
     height, width = picture.shape[:2]
     factor = tile / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST)
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     out = np.zeros((tile, tile, 3), np.uint8)
     top, left = (tile - size[1]) // 2, (tile - size[0]) // 2
     out[top : top + size[1], left : left + size[0]] = small
