@@ -208,7 +208,7 @@ def _coronary(rng):
         if rng.uniform() < 0.25:
             dip = rng.uniform(0.2, 0.7) * np.exp(-(((np.arange(length) - rng.uniform(0, length)) / rng.uniform(2, 6)) ** 2))
             radii = radii * (1 - dip)
-        return tree.add(points, radii, parent)
+        return tree.add(points, np.maximum(radii, 0.2), parent)
 
     def twigs(index, count, low, high, share, spread):
         for _ in range(count):

@@ -53,9 +53,7 @@ class TrainingSamples:
         scene = place(rng, shape, spacing, centre)
         background.devices(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.3, 0.5, 0.2]))
         settings = _draw_settings(rng)
-        line = xray.attenuation(scene.tissue, scene.bone, scene.metal)
-        # Exposure control: the dose behind the patient, not before, is what the system holds.
-        line -= np.float32(np.median(line) - 1.5)
+        line = xray.exposure_control(xray.attenuation(scene.tissue, scene.bone, scene.metal))
         vessel, lumen = np.zeros(shape, np.float32), None
         if rng.uniform() > EMPTY:
             vessel, lumen = _draw_vessels(rng, kind, self._tree(kind), spacing, shape, settings)
