@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from m2i_ros.geometry import apply
+from m2i_ros.model.projection import project_centreline, silhouette
 from m2i_ros.registration.result import State
 
 VESSEL_COLOUR = (255, 180, 60)  # BGR
@@ -48,13 +48,11 @@ def _draw_vessels(picture, mask, thickness):
 
 
 def _draw_model(picture, model, T_image_model, camera, colour, thickness, centreline):
-    from m2i_ros.model.projection import silhouette
-
     outlines, _ = cv2.findContours(silhouette(model, T_image_model, camera), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outlines, -1, colour, thickness, cv2.LINE_AA)
     if not centreline:
         return
-    pixels = camera.project(apply(T_image_model, model.centreline.points))
+    _, pixels = project_centreline(model, T_image_model, camera)
     lines = pixels[model.centreline.edges]  # (E, 2, 2)
     # Far off the picture, or behind the source, a line is not worth its fixed-point overflow.
     near = (np.abs(lines) < 8 * max(picture.shape)).all(axis=(1, 2))

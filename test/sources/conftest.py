@@ -56,5 +56,5 @@ class MovingBox:
 
 @pytest.fixture
 def moving_box():
-    """The class of a small source that knows all the truth."""
+    """Return the class of a small source that knows all the truth."""
     return MovingBox
