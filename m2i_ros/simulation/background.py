@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from m2i_ros.simulation.tubes import draw_tubes
+from m2i_ros.simulation.tubes import draw_tubes, smooth_curve
 
 
 @dataclass
@@ -149,19 +149,6 @@ def wire(rng, shape, waypoints, radius_px, depth):
     steps = np.linalg.norm(np.diff(pixels, axis=0), axis=1)
     path, _ = draw_tubes(pixels, np.full(len(pixels), radius_px), steps * (depth / (2 * radius_px)), segments, shape)
     return path
-
-
-def smooth_curve(waypoints, step=2.0):
-    """Return points (n, 2) about `step` apart on the Catmull-Rom curve through waypoints (k, 2)."""
-    p = np.asarray(waypoints, dtype=float)
-    p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
-    out = []
-    for i in range(1, len(p) - 2):
-        count = max(2, int(np.linalg.norm(p[i + 1] - p[i]) / step))
-        t = np.linspace(0, 1, count, endpoint=False)[:, None]
-        a, b, c, d = p[i - 1 : i + 3]
-        out.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
-    return np.concatenate([*out, p[-2:-1]])
 
 
 def _crossing(rng, shape, wildness):
