@@ -44,7 +44,7 @@ def soft_tissue(rng, shape, spacing, depth):
     """Return tissue about `depth` thick, with lumps of all sizes and faint fibres."""
     extent = shape[1] * spacing
     out = np.full(shape, depth, np.float32)
-    for size, share in ((0.25, 0.1), (0.08, 0.04), (0.025, 0.018), (0.01, 0.01), (0.004, 0.006), (0.002, 0.004)):
+    for size, share in ((0.25, 0.08), (0.08, 0.028), (0.025, 0.015), (0.01, 0.01), (0.004, 0.006), (0.002, 0.004)):
         if extent / size > 0.4:
             out += depth * share * rng.uniform(0.2, 1.3) * cloud(rng, shape, min(extent / size, 120))
     if rng.uniform() < 0.6:

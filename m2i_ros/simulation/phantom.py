@@ -14,7 +14,7 @@ from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter
 
 # A lumen counts as visible where contrast takes away this share of the rays.
-VISIBLE = 0.03
+VISIBLE = 0.08
 # The concentration of contrast is smooth: it is mixed at a part of the resolution.
 _COARSE = 4
 
@@ -31,8 +31,8 @@ class _Habit:
 
 
 _HABITS = {
-    'iliofemoral': _Habit((0.0, -0.0008, -0.003), (0.0, 0.0, 0.0), 0.25, 110.0, background.abdomen),
-    'aortic_root': _Habit((0.0005, -0.0015, -0.006), (-0.001, -0.002, -0.004), 0.2, 60.0, background.chest),
+    'iliofemoral': _Habit((0.0, -0.0008, -0.003), (0.0, 0.0, 0.0), 0.25, 150.0, background.abdomen),
+    'aortic_root': _Habit((0.0005, -0.0015, -0.006), (-0.001, -0.002, -0.004), 0.2, 80.0, background.chest),
     'coronary': _Habit((0.0005, -0.0015, -0.006), (-0.002, -0.003, -0.005), 0.12, 280.0, background.chest),
 }
 
@@ -42,7 +42,7 @@ class SimulatedFrame:
     """One frame and its truth.
 
     image: (H, W) uint8, vessels dark. stamp: seconds from the first frame. T_image_model: (4, 4), metres, exact.
-    mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it (takes away more than 3% of the rays), collimator
+    mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it (takes away more than 8% of the rays), collimator
     applied. contrast: mean concentration along the centreline, 0 to 1.
     """
 
@@ -95,7 +95,7 @@ class Phantom:
         # Pictures are made as the source sees them, and flipped at the end.
         self._own_camera = Camera.from_detector(width, height, self.c_arm.source_to_detector, spacing)
         self.camera = self._own_camera.flipped() if mirrored else self._own_camera
-        self._settings = settings or xray.XRaySettings(iodine_mg_ml=self._habit.iodine_mg_ml)
+        self._settings = settings or xray.XRaySettings(iodine_mg_ml=self._habit.iodine_mg_ml, photons=8000.0)
         self._T_isocentre_model = rigid(translation=-_middle(anatomy, self.model.centreline))
         self._arrival = flow_distance(self.model.centreline) / self._habit.flow
 
@@ -108,7 +108,7 @@ class Phantom:
         toned = xray.tone(xray.transmit(torch.from_numpy(self._still)[None], self._settings), self._settings)
         low, high = xray.limits(toned, self._settings, torch.from_numpy(self._inside)[None])
         # Room below for contrast: the window is set once, so that the picture does not pump with the injection.
-        self._ends = (low - 0.5 * (high - low), high)
+        self._ends = (low - 0.35 * (high - low), high)
         self._catheter = _catheter(anatomy, self.model.centreline)
         self._phase = rng.uniform(0, 2 * np.pi, 2)
 

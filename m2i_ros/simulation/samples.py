@@ -13,7 +13,7 @@ from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_ca
 
 # Share of the samples, and range of pixel sizes at the isocentre (metres).
 KINDS = {
-    'coronary': (0.45, (0.18e-3, 0.65e-3)),
+    'coronary': (0.45, (0.18e-3, 0.5e-3)),
     'iliofemoral': (0.33, (0.25e-3, 0.9e-3)),
     'aortic_root': (0.22, (0.25e-3, 0.8e-3)),
 }
@@ -236,7 +236,7 @@ def _visible_label(pixels, radii_px, segments, contrast, grain):
     depth = contrast[at[:, 1], at[:, 0]]
     visible = ~on | ((depth > 0.03) & (depth * np.sqrt(patch) > 6 * grain[at[:, 1], at[:, 0]]))
     # Gaps and specks of a few points are chance, not sight.
-    share = np.convolve(visible.astype(float), np.full(7, 1 / 7), mode='same')
+    share = np.convolve(visible.astype(float), np.full(11, 1 / 11), mode='same')
     seen = segments[(share[segments] > 0.5).all(axis=1)]
     return draw_tubes(pixels, radii_px, np.zeros(len(seen)), seen, shape)[1]
 
