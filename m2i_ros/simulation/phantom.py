@@ -66,8 +66,8 @@ class Phantom:
     collimator: radius of a round opening as a share of half the longer side; above 1.42 it is out of sight.
 
     model: the `VesselModel`, in its own LPS coordinates. camera: of the pictures.
-    initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane, 20 mm
-    in depth and 5 degrees about a random axis, as a user might place it.
+    initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane,
+    20 mm in depth and 5 degrees about a random axis, as a user might place it.
     """
 
     def __init__(

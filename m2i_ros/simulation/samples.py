@@ -98,7 +98,9 @@ class TrainingSamples:
 
         names = samples[0]['settings'].keys() - {'window', 'grey', 'iodine_mg_ml'}
         settings = xray.XRaySettings(
-            **{name: column([s['settings'][name] for s in samples]) for name in names}, window=pair('window'), grey=pair('grey')
+            **{name: column([s['settings'][name] for s in samples]) for name in names},
+            window=pair('window'),
+            grey=pair('grey'),
         )
         line, vessel, inside = (stack(name) for name in ('line', 'vessel', 'inside'))
 
@@ -112,10 +114,14 @@ class TrainingSamples:
         if chosen:
             # The mask picture of a subtraction: no contrast, taken earlier, so a little elsewhere.
             theta = torch.eye(2, 3, device=device).repeat(len(chosen), 1, 1)
-            theta[:, :, 2] = torch.tensor(np.array([samples[i]['shift'] for i in chosen]), dtype=torch.float32, device=device) * (2 / self.size)
+            theta[:, :, 2] = torch.tensor(
+                np.array([samples[i]['shift'] for i in chosen]), dtype=torch.float32, device=device
+            ) * (2 / self.size)
             at = torch.nn.functional.affine_grid(theta, (len(chosen), 1, self.size, self.size), align_corners=False)
             earlier = empty.clone()
-            earlier[chosen] = torch.nn.functional.grid_sample(empty[chosen][:, None], at, padding_mode='border', align_corners=False)[:, 0]
+            earlier[chosen] = torch.nn.functional.grid_sample(
+                empty[chosen][:, None], at, padding_mode='border', align_corners=False
+            )[:, 0]
             mask = xray.expose(earlier, settings, noise())[chosen]
             exposure[chosen] = exposure[chosen] / mask
             clean[chosen] = clean[chosen] / earlier[chosen]
@@ -157,7 +163,7 @@ def _draw_settings(rng):
 
 
 def _draw_vessels(rng, kind, tree, spacing, shape, settings):
-    """Return what the contrast takes away (H, W), the lumen to label as (pixels, radii, segments), a catheter's metal."""
+    """Return what the contrast takes away (H, W), the lumen to label (pixels, radii, segments), a catheter's metal."""
     tree = replace(tree, points=tree.points * rng.normal(1.0, 0.06, 3), radii=tree.radii * rng.uniform(0.85, 1.2))
     points, radii = tree.points, tree.radii
     arm = CArm(
@@ -165,7 +171,9 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings):
         np.deg2rad(rng.uniform(-35, 35) if kind != 'iliofemoral' else rng.normal(0, 10)),
     )
     magnification = arm.source_to_detector / arm.source_to_isocentre
-    camera = Camera.from_detector(shape[1], shape[0], arm.source_to_detector, spacing * magnification, bool(rng.integers(2)))
+    camera = Camera.from_detector(
+        shape[1], shape[0], arm.source_to_detector, spacing * magnification, bool(rng.integers(2))
+    )
     focus = points[rng.integers(len(points))] + rng.normal(0, 0.15 * shape[0] * spacing, 3)
     T_image_model = arm.T_image_isocentre @ rigid(rng.normal(0, 0.08, 3)) @ rigid(translation=-focus)
     points_image = apply(T_image_model, points)
@@ -177,7 +185,11 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings):
         # The bolus on its way: a front, a tail, blurred by mixing.
         travel = flow_distance(tree)
         longest = travel.max()
-        front, length, mixing = rng.uniform(0.25, 1.4) * longest, rng.uniform(0.3, 1.5) * longest, rng.uniform(0.02, 0.15) * longest
+        front, length, mixing = (
+            rng.uniform(0.25, 1.4) * longest,
+            rng.uniform(0.3, 1.5) * longest,
+            rng.uniform(0.02, 0.15) * longest,
+        )
         concentration = _sigmoid((front - travel) / mixing) * (1 - _sigmoid((front - length - travel) / mixing))
     if rng.uniform() < 0.3:
         concentration = concentration * rng.uniform(0.15, 1.0, tree.branch.max() + 1)[tree.branch]
@@ -207,7 +219,9 @@ def _catheter(rng, kind, tree):
     if kind == 'coronary':
         return guide_catheter(tree, rng.normal(0, 0.03, 3))
     ends = np.flatnonzero(np.bincount(tree.edges.ravel()) == 1)
-    return coaxial_catheter(tree, int(rng.integers(0, np.count_nonzero(tree.branch == 0))), int(rng.choice(ends)), rng.uniform(0, 6))
+    return coaxial_catheter(
+        tree, int(rng.integers(0, np.count_nonzero(tree.branch == 0))), int(rng.choice(ends)), rng.uniform(0, 6)
+    )
 
 
 def _draw_catheter(rng, axis_image, camera):

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-# Linear attenuation at an effective 50 keV (about 80 kVp, filtered), per metre: mass attenuation coefficients of Hubbell
-# and Seltzer (NISTIR 5632, 1995) times density. Contrast is scaled by its iodine concentration.
+# Linear attenuation at an effective 50 keV (about 80 kVp, filtered), per metre: mass attenuation coefficients of
+# Hubbell and Seltzer (NISTIR 5632, 1995) times density. Contrast is scaled by its iodine concentration.
 WATER = 22.7
 BONE = 42.4 * 1.92
 STEEL = 196.0 * 7.9
@@ -67,7 +67,7 @@ def exposure_control(line_integral, target=1.5):
 
 
 def blur(image, sigma):
-    """Return the pictures (B, H, W) blurred by Gaussians of standard deviation `sigma` pixels, a number or (B, 1, 1)."""
+    """Return the pictures (B, H, W) blurred by Gaussians of deviation `sigma` pixels, a number or (B, 1, 1)."""
     sigma = torch.as_tensor(sigma, dtype=image.dtype, device=image.device).reshape(-1)
     radius = int(3 * float(sigma.max()) + 0.5)
     if radius == 0:

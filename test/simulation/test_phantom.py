@@ -8,6 +8,7 @@ import pytest
 
 from m2i_ros.geometry import CArm, apply, inverse, is_rigid, rotation_angle
 from m2i_ros.simulation import Phantom
+from m2i_ros.simulation.vessels import flow_distance
 
 SIZE = {'width': 192, 'height': 160, 'duration': 4.0, 'frame_rate': 10.0, 'plateau': 2.0, 'injections': (0.5,)}
 
@@ -83,8 +84,6 @@ def test_poses_are_rigid_and_move_by_millimetres(phantom):
 
 def test_contrast_flows_from_the_root(phantom):
     """On its way in, points nearer to the root are never emptier."""
-    from m2i_ros.simulation.vessels import flow_distance
-
     order = np.argsort(flow_distance(phantom.model.centreline))
     for t in (0.7, 1.0, 1.6):
         assert (np.diff(phantom._concentration(t)[order]) < 1e-9).all()
