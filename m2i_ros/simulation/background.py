@@ -47,7 +47,7 @@ def soft_tissue(rng, shape, spacing, depth):
     for size, share in ((0.25, 0.08), (0.08, 0.028), (0.025, 0.015), (0.01, 0.01), (0.004, 0.006), (0.002, 0.004)):
         if extent / size > 0.4:
             out += depth * share * rng.uniform(0.2, 1.3) * cloud(rng, shape, min(extent / size, 120))
-    if rng.uniform() < 0.6:
+    if rng.uniform() < 0.4:
         fibres = cloud(rng, shape, rng.uniform(25, 70))
         turn = cv2.getRotationMatrix2D((shape[1] / 2, shape[0] / 2), rng.uniform(0, 180), 1.0)
         turn[0] *= rng.uniform(4, 10)
@@ -199,7 +199,7 @@ def devices(rng, shape, spacing, scene, density):
         scene.metal += wire(
             rng, shape, [tip, tip + rng.normal(0, 3e-3 / spacing, 2)], 3e-3 / spacing, rng.uniform(1e-4, 6e-4)
         )
-    if rng.uniform() < 0.12 * density:
+    if rng.uniform() < 0.06 * density:
         # Sternal wires: twisted loops one above the other.
         x = rng.uniform(0.2, 0.8) * shape[1]
         size = rng.uniform(5, 9) * 1e-3 / spacing
@@ -240,9 +240,9 @@ def chest(rng, shape, spacing, centre=(0.0, 0.0)):
             tissue += maker(rng, x, y, extent)
     x, y = x[::2, ::2], y[::2, ::2]
     bone = np.zeros(x.shape, np.float32)
-    if rng.uniform() < 0.45:
+    if rng.uniform() < 0.3:
         bone += spine(rng, x, y, extent * rng.uniform(-0.5, 0.5), rng.normal(0, 0.15))
-    for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
+    for _ in range(rng.choice([0, 1, 2], p=[0.6, 0.28, 0.12])):
         bone += ribs(rng, x, y, extent)
     return Scene(np.maximum(tissue, 0.02), _full_size(bone, shape), np.zeros(shape, np.float32))
 

@@ -54,7 +54,8 @@ class TrainingSamples:
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
         scene = place(rng, shape, spacing, centre)
         background.devices(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.3, 0.5, 0.2]))
-        settings = _draw_settings(rng)
+        subtracted = rng.uniform() < SUBTRACTED
+        settings = _draw_settings(rng, subtracted)
         line = xray.exposure_control(xray.attenuation(scene.tissue, scene.bone, scene.metal))
         vessel, lumen = np.zeros(shape, np.float32), None
         if rng.uniform() > EMPTY:
@@ -66,7 +67,7 @@ class TrainingSamples:
             'lumen': lumen,
             'inside': _collimator(rng, shape),
             'border': rng.uniform(0, 0.12),
-            'subtracted': rng.uniform() < SUBTRACTED,
+            'subtracted': subtracted,
             'shift': rng.normal(0, 0.35, 2) if rng.uniform() < 0.7 else rng.normal(0, 1.5, 2),
             'inverted': rng.uniform() < 0.12,
             'settings': settings,
@@ -96,10 +97,11 @@ class TrainingSamples:
         def pair(name):
             return tuple(column([s['settings'][name][i] for s in samples]) for i in (0, 1))
 
-        names = samples[0]['settings'].keys() - {'window', 'grey', 'iodine_mg_ml'}
+        names = samples[0]['settings'].keys() - {'window', 'latitude', 'grey', 'iodine_mg_ml'}
         settings = xray.XRaySettings(
             **{name: column([s['settings'][name] for s in samples]) for name in names},
             window=pair('window'),
+            latitude=pair('latitude'),
             grey=pair('grey'),
         )
         line, vessel, inside = (stack(name) for name in ('line', 'vessel', 'inside'))
@@ -143,7 +145,10 @@ class TrainingSamples:
         return image, (torch.from_numpy(label).to(device) * inside).round()
 
 
-def _draw_settings(rng):
+def _draw_settings(rng, subtracted):
+    # Systems differ in how much of the grey scale a picture fills; subtracted ones often lie flat about its middle.
+    flat = rng.uniform() < (0.7 if subtracted else 0.35)
+    most = (2.5 if subtracted else 0.8) if flat else 0.1
     subtle = rng.uniform() < 0.3
     return {
         'iodine_mg_ml': rng.uniform(60, 300),
@@ -156,8 +161,9 @@ def _draw_settings(rng):
         'tone': rng.uniform(0, 1),
         'edge_gain': 0.0 if subtle else rng.uniform(0, 1.5),
         'edge_blur': rng.uniform(1, 5),
-        'smoothing': rng.choice([0.0, rng.uniform(0.3, 1.0)]),
+        'smoothing': rng.choice([0.0, rng.uniform(0.3, 1.2)], p=[0.35, 0.65]),
         'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.005, 0.05), rng.uniform(0.02, 0.3)])),
+        'latitude': tuple(rng.uniform(0, most, 2)),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }
 
@@ -174,7 +180,9 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings):
     camera = Camera.from_detector(
         shape[1], shape[0], arm.source_to_detector, spacing * magnification, bool(rng.integers(2))
     )
-    focus = points[rng.integers(len(points))] + rng.normal(0, 0.15 * shape[0] * spacing, 3)
+    share = rng.uniform()
+    focus = share * points[rng.integers(len(points))] + (1 - share) * points.mean(axis=0)
+    focus += rng.normal(0, 0.12 * shape[0] * spacing, 3)
     T_image_model = arm.T_image_isocentre @ rigid(rng.normal(0, 0.08, 3)) @ rigid(translation=-focus)
     points_image = apply(T_image_model, points)
     pixels = camera.project(points_image)

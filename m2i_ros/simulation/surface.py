@@ -1,6 +1,7 @@
 """The lumen surface of a centreline: the closed union of its tubes, cut flat at the free ends."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import fast_simplification
 import numpy as np
@@ -16,6 +17,7 @@ _GRID = {'iliofemoral': 1.0e-3, 'aortic_root': 0.8e-3, 'coronary': 0.3e-3}
 _FACES = 20000
 
 
+@lru_cache(maxsize=8)
 def make_anatomy(name, seed=0):
     """Return the `VesselModel` of the anatomy `name`: LPS, metres; another patient for each seed.
 
