@@ -187,7 +187,7 @@ def _coronary(rng):
     3.4, proximal RCA 3.9 mm, scattered by some 15%.
     """
     tree = _Tree()
-    axes = np.array([44.0, 40.0, 55.0]) * rng.normal(1.0, 0.12, 3).clip(0.75, 1.3)
+    axes = np.array([50.0, 45.0, 60.0]) * rng.normal(1.0, 0.12, 3).clip(0.75, 1.3)
     calibre = rng.normal(1.0, 0.15)
     tortuous = rng.uniform(0.3, 1.3)
 
@@ -208,7 +208,7 @@ def _coronary(rng):
         if rng.uniform() < 0.25:
             dip = rng.uniform(0.2, 0.7) * np.exp(-(((np.arange(length) - rng.uniform(0, length)) / rng.uniform(2, 6)) ** 2))
             radii = radii * (1 - dip)
-        return tree.add(points, radii, parent)
+        return tree.add(points, np.maximum(radii, 0.2), parent)
 
     def twigs(index, count, low, high, share, spread):
         for _ in range(count):
@@ -216,12 +216,12 @@ def _coronary(rng):
             p, r = tree.point(k), tree.radius(k) / calibre
             longitude = np.rad2deg(np.arctan2(p[0] / axes[0], -p[1] / axes[1]))
             latitude = np.rad2deg(np.arcsin(np.clip(p[2] / axes[2], -1, 1)))
-            way = np.array([rng.normal(0, spread) + low, rng.uniform(-45, -15) * high])
+            way = np.array([rng.normal(0, spread) + low, rng.uniform(-45, -5) * high])
             end = np.array([longitude, latitude]) + way * rng.uniform(0.5, 1.4)
             end[1] = max(end[1], -85)
             middle = (np.array([longitude, latitude]) + end) / 2 + rng.normal(0, 5, 2)
             branch = vessel([(longitude, latitude), middle, end], min(r * share, 1.4), rng.uniform(0.25, 0.5), k, p)
-            if rng.uniform() < 0.5:
+            if rng.uniform() < 0.3:
                 k2 = branch[int(rng.uniform(0.3, 0.7) * len(branch))]
                 p2 = tree.point(k2)
                 end2 = end + rng.normal(0, 14, 2)
@@ -233,16 +233,16 @@ def _coronary(rng):
         p = tree.point(main[-1])
         lad = vessel([(0, 0), (18, 30), (16, -5), (14, -40), (20, -75)], 1.85, rng.uniform(0.5, 0.9), main[-1], p)
         lcx = vessel([(0, 0), (50, 38), (85, 25), (110, 5), (130, -12)], 1.7, rng.uniform(0.5, 0.9), main[-1], p)
-        twigs(lad, rng.integers(2, 5), 25, 1.0, 0.7, 12)
-        twigs(lad, rng.integers(1, 6), -12, 0.8, 0.45, 10)
-        twigs(lcx, rng.integers(2, 5), -10, 1.6, 0.75, 14)
+        twigs(lad, rng.integers(1, 4), 32, 1.0, 0.7, 14)
+        twigs(lad, rng.integers(0, 5), -16, 0.8, 0.4, 12)
+        twigs(lcx, rng.integers(1, 4), -10, 1.7, 0.75, 18)
     else:
         end = rng.uniform(-195, -170)
         rca = vessel([(-25, 55), (-55, 45), (-88, 20), (-105, -15), (-135, -32), (end, -28)], 2.0, rng.uniform(1.1, 1.5))
         p = tree.point(rca[-1])
         vessel([(0, 0), (end + 5, -48), (end + 25, -70)], 1.1, 0.5, rca[-1], p)
         vessel([(0, 0), (end - 25, -10), (end - 45, -25)], 1.1, 0.4, rca[-1], p)
-        twigs(rca, rng.integers(2, 7), 25, 1.2, 0.5, 18)
+        twigs(rca, rng.integers(1, 5), 28, 1.2, 0.5, 22)
     return tree.centreline((rng.normal(10, 8), rng.normal(-50, 10), rng.normal(-540, 30)))
 
 

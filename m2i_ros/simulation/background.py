@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from m2i_ros.simulation.tubes import draw_tubes
+from m2i_ros.simulation.tubes import draw_tubes, smooth_curve
 
 
 @dataclass
@@ -44,7 +44,7 @@ def soft_tissue(rng, shape, spacing, depth):
     """Return tissue about `depth` thick, with lumps of all sizes and faint fibres."""
     extent = shape[1] * spacing
     out = np.full(shape, depth, np.float32)
-    for size, share in ((0.25, 0.1), (0.08, 0.04), (0.025, 0.018), (0.01, 0.01), (0.004, 0.006), (0.002, 0.004)):
+    for size, share in ((0.25, 0.08), (0.08, 0.028), (0.025, 0.015), (0.01, 0.01), (0.004, 0.006), (0.002, 0.004)):
         if extent / size > 0.4:
             out += depth * share * rng.uniform(0.2, 1.3) * cloud(rng, shape, min(extent / size, 120))
     if rng.uniform() < 0.6:
@@ -149,19 +149,6 @@ def wire(rng, shape, waypoints, radius_px, depth):
     steps = np.linalg.norm(np.diff(pixels, axis=0), axis=1)
     path, _ = draw_tubes(pixels, np.full(len(pixels), radius_px), steps * (depth / (2 * radius_px)), segments, shape)
     return path
-
-
-def smooth_curve(waypoints, step=2.0):
-    """Return points (n, 2) about `step` apart on the Catmull-Rom curve through waypoints (k, 2)."""
-    p = np.asarray(waypoints, dtype=float)
-    p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
-    out = []
-    for i in range(1, len(p) - 2):
-        count = max(2, int(np.linalg.norm(p[i + 1] - p[i]) / step))
-        t = np.linspace(0, 1, count, endpoint=False)[:, None]
-        a, b, c, d = p[i - 1 : i + 3]
-        out.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
-    return np.concatenate([*out, p[-2:-1]])
 
 
 def _crossing(rng, shape, wildness):

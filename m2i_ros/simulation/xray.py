@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -20,7 +21,7 @@ class XRaySettings:
     Every effect has a neutral value, given in brackets, that switches it off.
 
     iodine_mg_ml: iodine in undiluted contrast as it fills the vessel.
-    photons: mean photons a pixel behind no patient; sets the quantum noise [inf].
+    photons: mean photons a pixel where the line integral is 0; sets the quantum noise [inf].
     scatter: scattered share of the detected signal [0]; scatter_blur: its spread in pixels.
     blur: focal spot, motion and detector, standard deviation in pixels [0].
     electronic_noise: standard deviation as a share of the open-field signal [0].
@@ -55,6 +56,14 @@ class XRaySettings:
 def attenuation(tissue, bone, metal):
     """Return the line integral (B, H, W) of attenuation over path lengths (B, H, W) in metres."""
     return WATER * tissue + (BONE - WATER) * bone + STEEL * metal
+
+
+def exposure_control(line_integral, target=1.5):
+    """Return the line integrals (H, W) of one picture shifted so that their median is `target`.
+
+    A C-arm holds the dose behind the patient, not before: a thick patient gets more, and the picture keeps its noise.
+    """
+    return line_integral - np.float32(np.median(line_integral) - target)
 
 
 def blur(image, sigma):
