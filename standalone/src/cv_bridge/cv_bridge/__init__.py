@@ -1,4 +1,4 @@
-"""Images between messages and OpenCV's arrays: a stand-in for cv_bridge, for 8 and 16 bit, float, Bayer and YUV 4:2:2."""
+"""Images between messages and OpenCV's arrays: a stand-in for cv_bridge (8 and 16 bit, float, Bayer, YUV 4:2:2)."""
 
 import sys
 
@@ -79,7 +79,9 @@ class CvBridge:
             encoding = own
         if (cvim.dtype.name, 1 if cvim.ndim == 2 else cvim.shape[2]) != _layout(encoding):
             raise CvBridgeError(f'encoding specified as {encoding}, but image has incompatible type {own}')
-        message = Image(height=cvim.shape[0], width=cvim.shape[1], encoding=encoding, is_bigendian=sys.byteorder == 'big')
+        message = Image(
+            height=cvim.shape[0], width=cvim.shape[1], encoding=encoding, is_bigendian=sys.byteorder == 'big'
+        )
         if header is not None:
             message.header = header
         message.data.frombytes(np.ascontiguousarray(cvim).tobytes())

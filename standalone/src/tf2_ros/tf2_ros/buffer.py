@@ -106,7 +106,9 @@ class Buffer:
         chain_source = up_source[: up_source.index(common)]
         chain_target = up_target[: up_target.index(common)]
         if time == 0:
-            moving = [self._frames[name].stamps[-1] for name in chain_source + chain_target if not self._frames[name].static]
+            moving = [
+                self._frames[name].stamps[-1] for name in chain_source + chain_target if not self._frames[name].static
+            ]
             time = min(moving, default=0)
         T_target_source = np.linalg.inv(self._chain(chain_target, time)) @ self._chain(chain_source, time)
 
@@ -204,7 +206,7 @@ def _matrix(translation, quaternion):
 
 
 def _quaternion(R):
-    """Returns x, y, z, w of a rotation matrix: the eigenvector of Bar-Itzhack's matrix (2000), stable for all angles."""
+    """Returns x, y, z, w of a rotation matrix: the eigenvector of Bar-Itzhack (2000), stable for all angles."""
     K = np.array(
         [
             [R[0, 0] - R[1, 1] - R[2, 2], R[0, 1] + R[1, 0], R[0, 2] + R[2, 0], R[2, 1] - R[1, 2]],

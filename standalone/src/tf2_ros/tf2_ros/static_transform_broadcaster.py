@@ -14,7 +14,7 @@ class StaticTransformBroadcaster:
         self._sent = {}
 
     def sendTransform(self, transform):  # noqa: N802, the genuine name
-        """Sends one TransformStamped, or a list of them, together with all sent before; the newest of a child counts."""
+        """Sends one TransformStamped, or a list of them, with all sent before; the newest of a child counts."""
         for one in transform if isinstance(transform, (list, tuple)) else [transform]:
             self._sent[one.child_frame_id] = one
         self.pub_tf.publish(TFMessage(transforms=list(self._sent.values())))

@@ -75,7 +75,9 @@ def translation_from_matrix(matrix):
 
 def rotation_matrix(angle, direction, point=None):
     """Returns the turn by `angle` about the axis `direction`, through `point` if given."""
-    return axangles.axangle2aff(np.asarray(direction)[:3], angle, point=None if point is None else np.asarray(point)[:3])
+    return axangles.axangle2aff(
+        np.asarray(direction)[:3], angle, point=None if point is None else np.asarray(point)[:3]
+    )
 
 
 def euler_matrix(ai, aj, ak, axes='sxyz'):
