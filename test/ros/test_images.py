@@ -20,9 +20,8 @@ def image(pixels, encoding, padding=0, bigendian=False):
     height, width = pixels.shape[:2]
     dtype = pixels.dtype.newbyteorder('>' if bigendian else '<')
     rows = [row.astype(dtype).tobytes() + b'\xaa' * padding for row in pixels]
-    return SimpleNamespace(
-        height=height, width=width, encoding=encoding, is_bigendian=int(bigendian), step=len(rows[0]), data=b''.join(rows)
-    )
+    layout = {'height': height, 'width': width, 'encoding': encoding, 'is_bigendian': int(bigendian)}
+    return SimpleNamespace(**layout, step=len(rows[0]), data=b''.join(rows))
 
 
 @given(
@@ -42,9 +41,7 @@ def test_grey_pictures_survive_any_step_and_byte_order(encoding, height, width, 
     np.testing.assert_array_equal(grey, pixels)
 
 
-@given(
-    encoding=st.sampled_from(sorted(COLOURS)), padding=st.integers(0, 5), rgb=st.tuples(*[st.integers(0, 255)] * 3)
-)
+@given(encoding=st.sampled_from(sorted(COLOURS)), padding=st.integers(0, 5), rgb=st.tuples(*[st.integers(0, 255)] * 3))
 def test_colour_is_weighted_as_the_eye_does(encoding, padding, rgb):
     pixels = np.full((3, 4, 4 if 'a8' in encoding else 3), 77, np.uint8)
     for value, channel in zip(rgb, COLOURS[encoding], strict=True):
