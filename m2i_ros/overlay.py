@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from m2i_ros.geometry import apply
+from m2i_ros.model.projection import project_centreline, silhouette
 from m2i_ros.registration.result import State
 
 VESSEL_COLOUR = (255, 180, 60)  # BGR
@@ -23,7 +23,7 @@ def to_grey8(image):
 def draw_overlay(result, model, centreline=True):
     """Return the overlay of a `Result`, (H, W, 3) uint8 BGR at the frame's size.
 
-    Vessels found are tinted and outlined in blue. The model's silhouette is outlined, and its centreline drawn, in green
+    Vessels found are tinted and outlined in blue. The model's silhouette and centreline are drawn in green
     while TRACKING, in yellow while HOLDING, in grey otherwise. model: `VesselModel`, or None.
     """
     grey = to_grey8(result.frame.image)
@@ -48,13 +48,11 @@ def _draw_vessels(picture, mask, thickness):
 
 
 def _draw_model(picture, model, T_image_model, camera, colour, thickness, centreline):
-    from m2i_ros.model.projection import silhouette
-
     outlines, _ = cv2.findContours(silhouette(model, T_image_model, camera), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, outlines, -1, colour, thickness, cv2.LINE_AA)
     if not centreline:
         return
-    pixels = camera.project(apply(T_image_model, model.centreline.points))
+    _, pixels = project_centreline(model, T_image_model, camera)
     lines = pixels[model.centreline.edges]  # (E, 2, 2)
     # Far off the picture, or behind the source, a line is not worth its fixed-point overflow.
     near = (np.abs(lines) < 8 * max(picture.shape)).all(axis=(1, 2))
@@ -112,7 +110,7 @@ def _fitted(picture, tile):
     height, width = picture.shape[:2]
     factor = tile / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST)
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     out = np.zeros((tile, tile, 3), np.uint8)
     top, left = (tile - size[1]) // 2, (tile - size[0]) // 2
     out[top : top + size[1], left : left + size[0]] = small

@@ -7,6 +7,9 @@ from importlib import import_module
 
 _HOMES = {
     'ANATOMIES': 'anatomy',
+    'Phantom': 'phantom',
+    'SimulatedFrame': 'phantom',
+    'make_anatomy': 'surface',
     'make_centreline': 'anatomy',
     'TrainingSamples': 'samples',
 }

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-# Linear attenuation at an effective 50 keV (about 80 kVp, filtered), per metre: mass attenuation coefficients of Hubbell
-# and Seltzer (NISTIR 5632, 1995) times density. Contrast is scaled by its iodine concentration.
+# Linear attenuation at an effective 50 keV (about 80 kVp, filtered), per metre: mass attenuation coefficients of
+# Hubbell and Seltzer (NISTIR 5632, 1995) times density. Contrast is scaled by its iodine concentration.
 WATER = 22.7
 BONE = 42.4 * 1.92
 STEEL = 196.0 * 7.9
@@ -20,7 +21,7 @@ class XRaySettings:
     Every effect has a neutral value, given in brackets, that switches it off.
 
     iodine_mg_ml: iodine in undiluted contrast as it fills the vessel.
-    photons: mean photons a pixel behind no patient; sets the quantum noise [inf].
+    photons: mean photons a pixel where the line integral is 0; sets the quantum noise [inf].
     scatter: scattered share of the detected signal [0]; scatter_blur: its spread in pixels.
     blur: focal spot, motion and detector, standard deviation in pixels [0].
     electronic_noise: standard deviation as a share of the open-field signal [0].
@@ -29,6 +30,7 @@ class XRaySettings:
     edge_gain, edge_blur: unsharp masking: gain [0] and the blur's standard deviation in pixels.
     smoothing: noise filter and resampling, standard deviation in pixels [0].
     window: quantiles of the picture that become `grey`'s values; both clip.
+    latitude: how much further down and up the window reaches, in shares of its width [(0, 0)].
     grey: display values of the window's ends, in [0, 1].
     """
 
@@ -44,6 +46,7 @@ class XRaySettings:
     edge_blur: float = 2.0
     smoothing: float = 0.4
     window: tuple = (0.01, 0.99)
+    latitude: tuple = (0.0, 0.0)
     grey: tuple = (0.1, 0.9)
 
     def to(self, device):
@@ -57,8 +60,16 @@ def attenuation(tissue, bone, metal):
     return WATER * tissue + (BONE - WATER) * bone + STEEL * metal
 
 
+def exposure_control(line_integral, target=1.5):
+    """Return the line integrals (H, W) of one picture shifted so that their median is `target`.
+
+    A C-arm holds the dose behind the patient, not before: a thick patient gets more, and the picture keeps its noise.
+    """
+    return line_integral - np.float32(np.median(line_integral) - target)
+
+
 def blur(image, sigma):
-    """Return the pictures (B, H, W) blurred by Gaussians of standard deviation `sigma` pixels, a number or (B, 1, 1)."""
+    """Return the pictures (B, H, W) blurred by Gaussians of deviation `sigma` pixels, a number or (B, 1, 1)."""
     sigma = torch.as_tensor(sigma, dtype=image.dtype, device=image.device).reshape(-1)
     radius = int(3 * float(sigma.max()) + 0.5)
     if radius == 0:
@@ -112,7 +123,9 @@ def limits(toned, settings, inside=None):
 
     inside: (B, H, W) bool, the collimator's opening; the window looks only there. None: everywhere.
     """
-    return _quantiles(toned, settings.window, inside)
+    low, high = _quantiles(toned, settings.window, inside)
+    width = high - low
+    return low - settings.latitude[0] * width, high + settings.latitude[1] * width
 
 
 def display(toned, ends, settings):
