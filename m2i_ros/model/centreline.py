@@ -211,9 +211,11 @@ def _cover(index, cells, chain, reach, covered):
 def _depth(index, cells, points, wall, step):
     """Return the distances (N,) of the cells from the wall, metres, at least half a cell.
 
-    Only cells at the wall ask a tree, which is slow for points in the middle: their nearest wall points are handed inwards (Danielsson 1980).
+    Only cells at the wall ask a tree, which is slow for points in the middle: their nearest wall points are handed
+    inwards (Danielsson, Computer Graphics and Image Processing 1980).
     """
-    neighbours = np.array([index[tuple((cells + d).T)] >= 0 for d in np.vstack([np.eye(3, dtype=int), -np.eye(3, dtype=int)])])
+    sides = np.vstack([np.eye(3, dtype=int), -np.eye(3, dtype=int)])
+    neighbours = np.array([index[tuple((cells + side).T)] >= 0 for side in sides])
     rim = np.flatnonzero(~neighbours.all(axis=0))
     nearest = np.full(len(cells), -1)
     distance, nearest[rim] = cKDTree(wall).query(points[rim])

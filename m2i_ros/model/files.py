@@ -100,7 +100,7 @@ def read_mesh(path, units):
     finite = np.isfinite(vertices).all(axis=1)
     used = np.unique(faces[finite[faces].all(axis=1)]) if faces.size else []
     if not len(used):
-        raise ModelError(f'{path.name}: the mesh is empty: no face with finite vertices; export the lumen surface again')
+        raise ModelError(f'{path.name}: the mesh is empty: no face with finite vertices; export the lumen anew')
     extent = float(np.ptp(vertices[used], axis=0).max())
     if not EXTENT[0] <= extent * UNITS[units] <= EXTENT[1]:
         fitting = [u for u, metres in UNITS.items() if EXTENT[0] <= extent * metres <= EXTENT[1]]
