@@ -44,7 +44,7 @@ def perturb(T_a_b, xi, pivot_a=(0.0, 0.0, 0.0)):
 
 
 def pose_difference(T_estimate, T_truth):
-    """Return xi (6,) with `perturb(T_truth, xi, pivot=T_truth's position) == T_estimate`, metres and radians."""
+    """Return xi (6,) with `perturb(T_truth, xi, pivot_a=T_truth[:3, 3]) == T_estimate`, metres and radians."""
     rotation = Rotation.from_matrix(T_estimate[:3, :3] @ T_truth[:3, :3].T).as_rotvec()
     return np.concatenate([T_estimate[:3, 3] - T_truth[:3, 3], rotation])
 

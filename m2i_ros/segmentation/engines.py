@@ -1,0 +1,100 @@
+"""What runs the network. An engine is called with a picture, (1, 1, H, W) float32, and answers its (H, W) float32 probability.
+
+H and W are multiples of the weights' `multiple`. An engine is for one thread at a time. Each imports its library when made.
+"""
+
+from importlib.util import find_spec
+
+import numpy as np
+
+from m2i_ros.segmentation.weights import WeightsError
+
+
+class OpenVinoEngine:
+    """Runs NAME.onnx by OpenVINO, in float32 wherever it runs so that the same picture gets the same mask.
+
+    The network is compiled for one picture size and anew when the size changes (0.1 to 0.5 s).
+    """
+
+    def __init__(self, weights, threads):
+        import openvino
+
+        self.path = weights.onnx
+        self._core = openvino.Core()
+        self._settings = {
+            'INFERENCE_NUM_THREADS': threads,
+            'PERFORMANCE_HINT': 'LATENCY',
+            'INFERENCE_PRECISION_HINT': 'f32',
+        }
+        self._shape = None
+        self._request = None
+
+    def __call__(self, image):
+        if image.shape != self._shape:
+            model = self._core.read_model(self.path)
+            model.reshape(list(image.shape))
+            self._request = self._core.compile_model(model, 'CPU', self._settings).create_infer_request()
+            self._shape = image.shape
+        self._request.infer([image], share_inputs=True)
+        return self._request.get_output_tensor().data[0, 0].copy()
+
+
+class OnnxRuntimeEngine:
+    """Runs NAME.onnx by ONNX Runtime on the CPU."""
+
+    def __init__(self, weights, threads):
+        import onnxruntime
+
+        self.path = weights.onnx
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        self._session = onnxruntime.InferenceSession(str(self.path), options, providers=['CPUExecutionProvider'])
+
+    def __call__(self, image):
+        return self._session.run(None, {'image': image})[0][0, 0]
+
+
+class TorchEngine:
+    """Runs NAME.pt by PyTorch on the CPU: the reference. Sets the number of torch's threads in this process."""
+
+    def __init__(self, weights, threads):
+        import torch
+
+        from m2i_ros.segmentation.network import DeepResidualUNet
+
+        self.path = weights.torch
+        self._torch = torch
+        torch.set_num_threads(threads)
+        self._network = DeepResidualUNet(**weights.network)
+        self._network.load_state_dict(torch.load(self.path, weights_only=True)['state_dict'])
+        self._network.eval().to(memory_format=torch.channels_last)
+
+    def __call__(self, image):
+        with self._torch.inference_mode():
+            logits = self._network(self._torch.from_numpy(np.ascontiguousarray(image)))
+            return self._torch.sigmoid(logits)[0, 0].numpy()
+
+
+# In the order in which 'auto' looks for them.
+ENGINES = {'openvino': OpenVinoEngine, 'onnxruntime': OnnxRuntimeEngine, 'torch': TorchEngine}
+
+
+def make_engine(name, weights, threads):
+    """Return (name, engine). `name` is one of ENGINES or 'auto': the first of them that is installed.
+
+    Raises ValueError for an unknown engine or one that is not installed, WeightsError where the file it reads is missing.
+    """
+    if name != 'auto' and name not in ENGINES:
+        raise ValueError(f'engine {name!r} is unknown: use one of auto, {", ".join(ENGINES)}')
+    installed = [engine for engine in ENGINES if find_spec(engine)]
+    if name == 'auto':
+        if not installed:
+            raise ValueError(f'no inference engine is installed: pip install one of {", ".join(ENGINES)}')
+        name = installed[0]
+    elif name not in installed:
+        raise ValueError(f'engine {name!r} is not installed: pip install {name}, or use one of auto, {", ".join(installed)}')
+    path = weights.torch if name == 'torch' else weights.onnx
+    if not path.is_file():
+        raise WeightsError(f'{path} is missing: engine {name!r} reads it; export the weights again')
+    return name, ENGINES[name](weights, threads)

@@ -1,0 +1,80 @@
+"""Trained weights on disk: a network for engines, its parameters for training, and the card that says what they are.
+
+Three files of one name: NAME.onnx (picture to probability), NAME.pt (state dict and configuration, for torch) and NAME.md
+(model card; its YAML front matter is read by the program).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+FOLDER = Path(__file__).resolve().parent.parent / 'weights'
+DEFAULT = 'fluoroscopy'
+
+
+class WeightsError(ValueError):
+    """Weights that are not there or cannot be used; the message says which ones are."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights and what is known of them.
+
+    name: file name without extension. onnx, torch: paths; either may be missing from disk.
+    network: {width, stem, norm} of the `DeepResidualUNet`. multiple: picture sides must be multiples of it.
+    threshold: probability from which a pixel is vessel, calibrated in training.
+    """
+
+    name: str
+    onnx: Path
+    torch: Path
+    network: dict
+    multiple: int
+    threshold: float
+
+
+def shipped():
+    """Names of the weights in the package, the default first."""
+    return sorted((path.stem for path in FOLDER.glob('*.md')), key=lambda name: (name != DEFAULT, name))
+
+
+def find(weights='default'):
+    """Return the `Weights` of a shipped name, 'default', or a path to one of the three files (any extension, or none).
+
+    Raises WeightsError naming the weights there are.
+    """
+    text = str(weights)
+    stem = FOLDER / DEFAULT if text == 'default' else FOLDER / text
+    if text not in shipped() and text != 'default':
+        path = Path(text).expanduser()
+        stem = path.with_suffix('') if path.suffix in ('.onnx', '.pt', '.md') else path
+    card = stem.with_name(stem.name + '.md')
+    if not card.is_file():
+        raise WeightsError(
+            f'weights {text!r} not found ({card} is missing): use one of {", ".join(["default", *shipped()])}, '
+            f'or the path of weights written by `train export`'
+        )
+    return _read(stem, card)
+
+
+def _read(stem, card):
+    parts = card.read_text(encoding='utf-8').split('---\n', 2)
+    try:
+        front = yaml.safe_load(parts[1])
+        return Weights(
+            name=stem.name,
+            onnx=stem.with_name(stem.name + '.onnx'),
+            torch=stem.with_name(stem.name + '.pt'),
+            network=dict(front['network']),
+            multiple=int(front['multiple']),
+            threshold=float(front['threshold']),
+        )
+    except (IndexError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise WeightsError(f'{card}: not the card of exported weights ({error!r}): export them anew') from error
+
+
+def sha256(path):
+    """Hexadecimal SHA-256 of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

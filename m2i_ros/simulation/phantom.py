@@ -1,0 +1,221 @@
+"""A simulated patient under fluoroscopy: injection sequences with the exact pose and mask of every frame."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from m2i_ros.geometry import Camera, CArm, apply, perturb, rigid
+from m2i_ros.simulation import background, xray
+from m2i_ros.simulation.path_length import path_length
+from m2i_ros.simulation.surface import make_anatomy
+from m2i_ros.simulation.tubes import draw_tubes
+from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter
+
+# A lumen counts as visible where contrast takes away this share of the rays.
+VISIBLE = 0.08
+# The concentration of contrast is smooth: it is mixed at a part of the resolution.
+_COARSE = 4
+
+
+@dataclass(frozen=True)
+class _Habit:
+    """How an anatomy lives: metres, seconds."""
+
+    breathing: tuple  # LPS displacement from full expiration to full inspiration
+    beating: tuple  # LPS displacement from diastole to systole
+    flow: float  # speed of the contrast's front
+    iodine_mg_ml: float  # in the vessel, as the blood dilutes it
+    scene: object
+
+
+_HABITS = {
+    'iliofemoral': _Habit((0.0, -0.0008, -0.003), (0.0, 0.0, 0.0), 0.25, 150.0, background.abdomen),
+    'aortic_root': _Habit((0.0005, -0.0015, -0.006), (-0.001, -0.002, -0.004), 0.2, 80.0, background.chest),
+    'coronary': _Habit((0.0005, -0.0015, -0.006), (-0.002, -0.003, -0.005), 0.12, 280.0, background.chest),
+}
+
+
+@dataclass(frozen=True)
+class SimulatedFrame:
+    """One frame and its truth.
+
+    image: (H, W) uint8, vessels dark. stamp: seconds from the first frame. T_image_model: (4, 4), metres, exact.
+    mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it (takes away more than 8% of the rays), collimator
+    applied. contrast: mean concentration along the centreline, 0 to 1.
+    """
+
+    image: np.ndarray
+    stamp: float
+    T_image_model: np.ndarray
+    mask: np.ndarray
+    contrast: float
+
+
+class Phantom:
+    """A sequence of `SimulatedFrame`, each computed when asked for; the same arguments give the same frames.
+
+    anatomy: 'iliofemoral', 'aortic_root' or 'coronary'; seed: which patient, which noise.
+    width, height: pixels. detector: the picture's longer side at the detector, metres.
+    frame_rate: 1/s. duration: seconds. injections: when contrast enters the tree, seconds; each takes `plateau` seconds
+    and then washes out.
+    c_arm: angles and distances; the vessels' middle is placed at the isocentre. The background does not turn with it.
+    mirrored: pictures as stored for display, facing the patient: the same pictures flipped, and `camera.fx` < 0.
+    settings: X-ray settings; None for fluoroscopy at a dose that fits the anatomy.
+    collimator: radius of a round opening as a share of half the longer side; above 1.42 it is out of sight.
+
+    model: the `VesselModel`, in its own LPS coordinates. camera: of the pictures.
+    initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane,
+    20 mm in depth and 5 degrees about a random axis, as a user might place it.
+    """
+
+    def __init__(
+        self,
+        anatomy='iliofemoral',
+        seed=0,
+        width=512,
+        height=512,
+        frame_rate=15.0,
+        duration=20.0,
+        mirrored=False,
+        c_arm=None,
+        detector=0.30,
+        injections=(1.0, 11.0),
+        plateau=5.0,
+        settings=None,
+        collimator=1.5,
+    ):
+        self.model = make_anatomy(anatomy, seed)
+        self.c_arm = c_arm or CArm()
+        self.frame_rate, self.injections, self.plateau = frame_rate, injections, plateau
+        self._count = round(duration * frame_rate)
+        self._seed, self._habit, self._mirrored = seed, _HABITS[anatomy], mirrored
+        spacing = detector / max(width, height)
+        # Pictures are made as the source sees them, and flipped at the end.
+        self._own_camera = Camera.from_detector(width, height, self.c_arm.source_to_detector, spacing)
+        self.camera = self._own_camera.flipped() if mirrored else self._own_camera
+        self._settings = settings or xray.XRaySettings(
+            iodine_mg_ml=self._habit.iodine_mg_ml,
+            photons=8000.0,
+            latitude=(0.35, 0.0),  # room for the contrast
+        )
+        self._T_isocentre_model = rigid(translation=-_middle(anatomy, self.model.centreline))
+        self._arrival = flow_distance(self.model.centreline) / self._habit.flow
+
+        rng = np.random.default_rng((seed, 1))
+        at_isocentre = spacing * self.c_arm.source_to_isocentre / self.c_arm.source_to_detector
+        scene = self._habit.scene(rng, (height, width), at_isocentre, (0.0, 0.02))
+        self._still = xray.exposure_control(xray.attenuation(scene.tissue, scene.bone, scene.metal))
+        y, x = np.mgrid[:height, :width]
+        self._inside = np.hypot(x - (width - 1) / 2, y - (height - 1) / 2) < collimator * max(width, height) / 2
+        toned = xray.tone(xray.transmit(torch.from_numpy(self._still)[None], self._settings), self._settings)
+        # The window is set once, so that the picture does not pump with the injection.
+        self._ends = xray.limits(toned, self._settings, torch.from_numpy(self._inside)[None])
+        self._catheter = _catheter(anatomy, self.model.centreline)
+        self._phase = rng.uniform(0, 2 * np.pi, 2)
+
+        T = self.pose(0)
+        turn, slide = rng.normal(size=3), rng.uniform(0, 2 * np.pi)
+        shift = (0.01 * np.cos(slide), 0.01 * np.sin(slide), 0.02 * rng.choice([-1, 1]))
+        xi = (*shift, *(np.deg2rad(5) * turn / np.linalg.norm(turn)))
+        self.initial_pose = perturb(T, xi, apply(T, self.model.centroid))
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        index = int(index)
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f'frame {index} of {len(self)}')
+        T = self.pose(index)
+        concentration = self._concentration(index / self.frame_rate)
+        iodine, metal = self._moving(T, concentration)
+        attenuation = iodine * np.float32(self._settings.iodine_mg_ml * xray.IODINE_PER_MG_ML)
+        mask = np.where((attenuation > VISIBLE) & self._inside, np.uint8(255), np.uint8(0))
+        image = self._picture(attenuation + np.float32(xray.STEEL) * metal, index)
+        if self._mirrored:
+            image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+        return SimulatedFrame(image, index / self.frame_rate, T, mask, float(concentration.mean()))
+
+    def pose(self, index):
+        """Return T_image_model (4, 4) of a frame: breathing (4 s) and, near the heart, its beat (0.9 s)."""
+        t = index / self.frame_rate
+        breath = 0.5 - 0.5 * np.cos(2 * np.pi * t / 4.0 + self._phase[0])
+        beat = (0.5 - 0.5 * np.cos(2 * np.pi * t / 0.9 + self._phase[1])) ** 2
+        moved = breath * np.array(self._habit.breathing) + beat * np.array(self._habit.beating)
+        return self.c_arm.T_image_isocentre @ rigid(translation=moved) @ self._T_isocentre_model
+
+    def _concentration(self, t):
+        """Return the contrast (N,) at the centreline's points, 0 to 1: a front, a plateau, a wash-out."""
+        out = np.zeros(len(self._arrival))
+        for start in self.injections:
+            since = t - start - self._arrival
+            front = 1 / (1 + np.exp(np.clip(-(since - 0.25) / 0.08, -50, 50)))
+            out += front * np.exp(-np.maximum(0, since - self.plateau) / 0.7)
+        return np.minimum(out, 1)
+
+    def _moving(self, T, concentration):
+        """Return path lengths (H, W), metres, through undiluted contrast and through the catheter's metal."""
+        camera, tree = self._own_camera, self.model.centreline
+        iodine = np.zeros((camera.height, camera.width), np.float32)
+        if concentration.max() > 1e-3:
+            iodine = path_length(apply(T, self.model.vertices), self.model.faces, camera)
+            if concentration.min() < 0.999:
+                iodine *= self._mix(apply(T, tree.points), concentration)
+        points = apply(T, self._catheter)
+        pixels = camera.project(points)
+        segments = np.stack([np.arange(len(points) - 1), np.arange(1, len(points))], axis=1)
+        # 5 French, a braid that weighs as 0.12 mm of steel.
+        steps = np.linalg.norm(np.diff(pixels, axis=0), axis=1)
+        radius = 0.83e-3 * camera.fy / points[:, 2]
+        metal, _ = draw_tubes(pixels, radius, steps * 1.2e-4 / (2 * radius[1:]), segments, iodine.shape)
+        return iodine, metal
+
+    def _mix(self, points_image, concentration):
+        """Return the mean concentration (H, W) along each ray, from tubes about the centreline."""
+        tree, camera = self.model.centreline, self._own_camera.scaled(1 / _COARSE)
+        shape = (camera.height, camera.width)
+        a, b = tree.edges.T
+        segments = tree.edges[tree.branch[a] == tree.branch[b]]
+        lengths = np.linalg.norm(points_image[segments[:, 0]] - points_image[segments[:, 1]], axis=1)
+        pixels = camera.project(points_image)
+        # A little wider than the lumen, so that no ray through it misses.
+        radii = 1.15 * tree.radii * camera.fy / points_image[:, 2] + 1.5
+        whole, _ = draw_tubes(pixels, radii, lengths, segments, shape)
+        filled, _ = draw_tubes(pixels, radii, lengths * concentration[segments].mean(axis=1), segments, shape)
+        size = self._own_camera.width, self._own_camera.height
+        return cv2.resize(filled / np.maximum(whole, 1e-9), size, interpolation=cv2.INTER_LINEAR)
+
+    def _picture(self, moving, index):
+        """Return the (H, W) uint8 picture of the still background and the attenuation `moving` before it."""
+        line = torch.from_numpy(self._still + moving)[None]
+        noise = torch.randn(line.shape, generator=torch.Generator().manual_seed(self._seed * 1_000_003 + index))
+        exposure = xray.expose(xray.transmit(line, self._settings), self._settings, noise)
+        grey = xray.display(xray.tone(exposure, self._settings), self._ends, self._settings)[0]
+        return np.where(self._inside, (grey * 255).round().to(torch.uint8).numpy(), np.uint8(0))
+
+
+def _middle(anatomy, tree):
+    """Return the model point (3,) that is placed at the isocentre."""
+    if anatomy == 'iliofemoral':
+        # Below the bifurcation, so that the iliac arteries down to the femoral heads are in view.
+        bifurcation = tree.points[np.flatnonzero(tree.branch == 0)[-1]]
+        return bifurcation + (0.0, 0.0, -0.075)
+    return (tree.points.min(axis=0) + tree.points.max(axis=0)) / 2
+
+
+def _catheter(anatomy, tree):
+    """Return the axis (n, 3) of a catheter in model coordinates, tip first."""
+    if anatomy == 'coronary':
+        return guide_catheter(tree)
+    if anatomy == 'iliofemoral':
+        # From the right femoral artery into the aorta.
+        tip = len(tree.points[tree.branch == 0]) // 3
+        entry = int(np.lexsort((tree.points[:, 0], tree.points[:, 2].round(2)))[0])
+    else:
+        # From the arch into the root.
+        tip, entry = int(np.flatnonzero(tree.branch == 1)[2]), int(np.flatnonzero(tree.branch == 2)[-1])
+    return coaxial_catheter(tree, tip, entry, 0.0)

@@ -1,0 +1,45 @@
+"""Losses of vessel segmentation. Logits and targets are (B, 1, H, W) float32, targets 0 or 1; the answer is a scalar."""
+
+import torch
+from torch.nn import functional
+
+
+def soft_dice_loss(logits, target, smooth=1.0):
+    """1 - Dice over the whole batch, so that a picture without vessels counts by its false pixels."""
+    probability = torch.sigmoid(logits)
+    overlap = (probability * target).sum()
+    return 1 - (2 * overlap + smooth) / (probability.sum() + target.sum() + smooth)
+
+
+def soft_skeleton(probability, iterations):
+    """Differentiable skeleton of vessels up to 2 * iterations pixels wide (Shit et al., CVPR 2021, algorithm 1)."""
+
+    def erode(x):
+        rows = -functional.max_pool2d(-x, (3, 1), 1, (1, 0))
+        columns = -functional.max_pool2d(-x, (1, 3), 1, (0, 1))
+        return torch.minimum(rows, columns)
+
+    def top_hat(x):
+        return functional.relu(x - functional.max_pool2d(erode(x), 3, 1, 1))
+
+    skeleton = top_hat(probability)
+    for _ in range(iterations):
+        probability = erode(probability)
+        rest = top_hat(probability)
+        skeleton = skeleton + functional.relu(rest - skeleton * rest)
+    return skeleton
+
+
+def soft_cldice_loss(logits, target, iterations=8, smooth=1.0):
+    """1 - centreline Dice (Shit et al., "clDice", CVPR 2021): rewards unbroken vessels, whatever their width."""
+    probability = torch.sigmoid(logits)
+    found, true = soft_skeleton(probability, iterations), soft_skeleton(target, iterations)
+    precision = ((found * target).sum() + smooth) / (found.sum() + smooth)
+    recall = ((true * probability).sum() + smooth) / (true.sum() + smooth)
+    return 1 - 2 * precision * recall / (precision + recall)
+
+
+def segmentation_loss(logits, target, weights):
+    """Weighted sum; `weights` has the keys dice, bce and cldice. A term of weight 0 is not computed."""
+    terms = {'dice': soft_dice_loss, 'bce': functional.binary_cross_entropy_with_logits, 'cldice': soft_cldice_loss}
+    return sum(weight * terms[name](logits, target) for name, weight in weights.items() if weight)

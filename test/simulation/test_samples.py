@@ -1,0 +1,46 @@
+"""Training samples: shapes, labels, reproducibility."""
+
+import numpy as np
+import pytest
+import torch
+
+from m2i_ros.simulation import TrainingSamples
+
+
+@pytest.fixture(scope='module')
+def batches():
+    samples = TrainingSamples(size=128, seed=3, batch_size=8)
+    return [next(samples) for _ in range(8)]
+
+
+def test_batches_are_pictures_and_labels_in_the_unit_range(batches):
+    for image, mask in batches:
+        assert image.shape == mask.shape == (8, 1, 128, 128)
+        assert image.dtype == mask.dtype == torch.float32
+        assert torch.isfinite(image).all() and image.min() >= 0 and image.max() <= 1
+        assert set(mask.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_the_same_seed_gives_the_same_samples(batches):
+    again = TrainingSamples(size=128, seed=3, batch_size=8)
+    for image, mask in batches[:2]:
+        image_again, mask_again = next(again)
+        assert torch.equal(image, image_again) and torch.equal(mask, mask_again)
+    other, _ = next(TrainingSamples(size=128, seed=4, batch_size=8))
+    assert not torch.equal(batches[0][0], other)
+
+
+def test_most_samples_show_vessels_and_some_none(batches):
+    share = np.concatenate([(m.flatten(1).mean(1) > 0).numpy() for _, m in batches]).mean()
+    assert 0.6 < share < 1.0
+
+
+def test_vessels_differ_from_what_is_beside_them(batches):
+    """Across samples, grey on the label differs from grey in a ring around it: what is labelled can be seen."""
+    differences = []
+    for image, mask in batches:
+        ring = torch.nn.functional.max_pool2d(mask, 9, 1, 4) - torch.nn.functional.max_pool2d(mask, 3, 1, 1)
+        for i, m, r in zip(image, mask, ring, strict=True):
+            if m.sum() > 50 and r.sum() > 50:
+                differences.append(abs(float(i[m > 0].mean() - i[r > 0].mean())))
+    assert np.median(differences) > 0.05
