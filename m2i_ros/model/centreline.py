@@ -17,6 +17,7 @@ from m2i_ros.model.vessel_model import Centreline
 SPACING = 1e-3  # metres between centreline points
 _VOXELS = 300_000  # inside the lumen, about
 _CELLS = 40_000_000  # of the box about it, at most
+_CORNER = -2  # owns what leads into the corner of a vessel's end
 
 
 def extract_centreline(vertices, faces):
@@ -43,10 +44,7 @@ def extract_centreline(vertices, faces):
 
     paths = []
     for chain, parent in _voxel_paths(index, cells, depth, step):
-        line = _without_corner(points[chain], depth[chain])
-        if parent < 0:
-            line = _without_corner(line[::-1], depth[chain][: len(line)][::-1])[::-1]
-        line = _ended(_centred(_resampled(line), wall), wall, surface)
+        line = _ended(_centred(_resampled(points[chain]), wall), wall, surface)
         if parent < 0:
             line = _ended(line[::-1], wall, surface)[::-1]
         paths.append((line, parent))
@@ -248,10 +246,11 @@ def _hand_inwards(index, cells, points, wall, rim, nearest, depth):
 
 
 def _voxel_paths(index, cells, wall, step):
-    """Return paths as (cells from the joint or root to the tip, number of the path it leaves or -1).
+    """Return paths as (cells from the joint or root towards the tip, number of the path it leaves or -1).
 
     A tip is the farthest cell that no path covers; a path covers 1.6 times its radius, and is kept when it leaves the
-    ball about its joint by more than a bulge of the wall would.
+    ball about its joint by more than a bulge of the wall would. Its last stretch leads into a corner of the vessel's
+    end: it is left out.
     """
     length = np.ones(len(cells))
     cost = (wall / step) ** -3.0
@@ -272,21 +271,25 @@ def _voxel_paths(index, cells, wall, step):
             if covered[tip] > 0:
                 continue
             chain = [int(tip)]
-            while owner[chain[-1]] < 0 and previous[chain[-1]] >= 0:
+            while owner[chain[-1]] == -1 and previous[chain[-1]] >= 0:
                 chain.append(int(previous[chain[-1]]))
             chain = np.array(chain[::-1])
             _cover(index, cells, chain, 1.6 * wall[chain] / step + 2, covered)
             parent = int(owner[chain[0]])
-            if _is_branch(cells[chain] * step, wall[chain], parent < 0):
-                new = chain[1:] if parent >= 0 else chain
-                owner[new] = len(paths)
-                paths.append((chain, parent))
+            if parent == _CORNER or not _is_branch(cells[chain] * step, wall[chain], parent < 0):
+                continue
+            owner[chain[1:] if parent >= 0 else chain] = _CORNER
+            chain = chain[: _corner(cells[chain] * step, wall[chain])]
+            if parent < 0:
+                chain = chain[-_corner(cells[chain[::-1]] * step, wall[chain[::-1]]) :]
+            owner[chain[1:] if parent >= 0 else chain] = len(paths)
+            paths.append((chain, parent))
     return paths
 
 
 def _is_branch(line, radii, first):
     """Return whether a path is a vessel: longer than wide and, from its joint on, more than a bulge of the wall."""
-    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+    along = _arc_length(line)
     if first:
         return along[-1] > 2 * np.median(radii)
     outside = np.linalg.norm(line - line[0], axis=1) > radii[0]
@@ -294,7 +297,14 @@ def _is_branch(line, radii, first):
         return False
     leave = int(np.argmax(outside))
     free = along[-1] - along[leave]
-    return bool(free > 1.5 * radii[leave] and free > 0.5 * radii[0])
+    return bool(free > 2.0 * radii[leave] and free > 0.5 * radii[0])
+
+
+def _corner(line, radii):
+    """Return how many points of a path (N, 3) come before its last stretch of less than 1.7 radii."""
+    left = _arc_length(line[::-1])[::-1]
+    inner = np.flatnonzero(left >= 1.7 * radii)
+    return max(int(inner[-1]) + 1 if len(inner) else 0, 2)
 
 
 def _arc_length(line):
@@ -386,13 +396,6 @@ def _ball_centres(points, tangent, side, other, wall, reach):
             size *= 0.6
         out[i] += u * side[i] + v * other[i]
     return out
-
-
-def _without_corner(line, radii):
-    """Return the path without its last stretch, which leads into a corner of the vessel's end: some radii from it."""
-    left = _arc_length(line[::-1])[::-1]
-    inner = np.flatnonzero(left >= 1.7 * radii)
-    return line[: max(int(inner[-1]) + 1 if len(inner) else 0, 2)]
 
 
 def _ended(line, wall, surface):

@@ -29,7 +29,7 @@ from m2i_ros.ros.parameters import MODEL, Parameter, Parameters
 from m2i_ros.ros.transforms import motion_from_pose, motion_from_transform
 from m2i_ros.sources import open_model
 
-QUIET = 3.0  # seconds without a message after which a finished source's last answers are not waited for
+QUIET = 3.0  # seconds without an answer after which a finished source's last answers are not waited for
 GLOBAL_TOPICS = ('/tf', '/tf_static', '/diagnostics', '/rosout')
 
 MONITOR = (Parameter('record', '', 'Folder to record into: bag, video, report. Empty: nothing is recorded.'), *MODEL)
@@ -45,7 +45,7 @@ class MonitorNode(Node):
         self._complaints = Complaints(self.get_logger())
         self._recorder = self._open_recorder()
         self._session = Session(self._load_model(), self._record_moment)
-        self._last_message = time.monotonic()
+        self._last_answer = time.monotonic()
         self._topics = set()
         for topic, (kind, handler, latched) in self._known_topics().items():
             self._listen(self.resolve_topic_name(topic), kind, handler, latched)
@@ -63,8 +63,11 @@ class MonitorNode(Node):
             report['recording'] = {'dropped': self._recorder.dropped, 'failure': self._recorder.failure}
             self._write(report)
         print('\nSession summary\n' + summary_table(report), flush=True)
-        if self._recorder and not self._recorder.failure:
-            print(f'  recorded in {self._recorder.folder.resolve()}', flush=True)
+        if self._recorder:
+            lost = f', but {self._recorder.dropped} messages: the disk is too slow' if self._recorder.dropped else ''
+            print(
+                f'  {self._recorder.failure or "recorded in " + str(self._recorder.folder.resolve())}{lost}', flush=True
+            )
         return 1 if self._session.source.get('message') == 'failed' else 0
 
     def _open_recorder(self):
@@ -158,7 +161,6 @@ class MonitorNode(Node):
 
     def _receive(self, topic, kind, handler, latched, data, info):
         arrival = info['received_timestamp'] or time.time_ns()
-        self._last_message = time.monotonic()
         if self._recorder:
             package, name = kind.__module__.split('.')[0], kind.__name__
             self._recorder.message(topic, f'{package}/msg/{name}', arrival, data, latched)
@@ -170,6 +172,7 @@ class MonitorNode(Node):
             self._complaints.warn(topic, f'{topic}: {error}')
 
     def _take_source_status(self, message, _):
+        self._last_answer = time.monotonic()
         self._session.source_status(message.message, _values(message))
 
     def _take_camera_info(self, message, _):
@@ -184,6 +187,7 @@ class MonitorNode(Node):
         self._session.image(_ns(message), arrival, picture)
 
     def _take_mask(self, message, arrival):
+        self._last_answer = time.monotonic()
         self._session.mask(_ns(message), arrival, grey_from_image(message))
 
     def _take_overlay(self, message, _):
@@ -193,6 +197,7 @@ class MonitorNode(Node):
         self._session.overlay(_ns(message), picture)
 
     def _take_status(self, message, arrival):
+        self._last_answer = time.monotonic()
         self._session.status(arrival, _values(message))
 
     def _take_tf(self, message, _):
@@ -224,7 +229,7 @@ class MonitorNode(Node):
         if self._recorder:
             self._discover()
         message = self._session.source.get('message')
-        quiet = time.monotonic() - self._last_message > QUIET
+        quiet = time.monotonic() - self._last_answer > QUIET
         if message == 'failed' or (message == 'finished' and (quiet or self._session.complete())):
             self.done.set_result(True)
 

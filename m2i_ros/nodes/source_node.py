@@ -123,10 +123,15 @@ class SourceNode(Node):
 
     def _play(self):
         try:
-            if not self._wait_for_listeners():
-                return
             for turn in itertools.count(1):
-                self._play_once()
+                # The first frame takes longest, compilation and all: it and those after it are made while others start.
+                frames = look_ahead(self._source)
+                first = next(frames, None)
+                if first is None:
+                    raise SourceError(f'{self.parameters["path"]}: not one picture can be read')
+                if turn == 1 and not self._wait_for_listeners():
+                    return
+                self._play_once(itertools.chain([first], frames))
                 if self._stop.is_set():
                     return
                 if not self.parameters['loop']:
@@ -176,13 +181,13 @@ class SourceNode(Node):
             missing = f'{MONITOR} is not ready'
         return (takers, finders, followers), missing
 
-    def _play_once(self):
+    def _play_once(self, frames):
         period = 1.0 / self._source.frame_rate
         self._send_initial_pose()
         # Never back, never twice, also where the clock stands still between two turns.
         origin = max(self.get_clock().now().nanoseconds, self._last_stamp + round(1e9 * period))
         start = time.monotonic()
-        for frame in look_ahead(self._source):
+        for frame in frames:
             if not self._stepped:
                 late = time.monotonic() - (start + frame.stamp)
                 if late < 0:

@@ -152,8 +152,9 @@ class Session:
                 load.setdefault(who, array('d')).append(value)
 
     def complete(self):
-        """Return whether every picture that came has its mask and, where a registration speaks, its status."""
-        return self._masks >= self._images and (self._answers == 0 or self._answers >= self._images)
+        """Return whether every picture the source says it sent has come, and was answered or dropped."""
+        answered = min(self._masks, self._answers or self._masks) + self._drops
+        return self._images >= _number(self.source, 'frame', 0) and answered >= self._images
 
     def close(self):
         """Finish the frames that still wait for parts."""

@@ -5,18 +5,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
 
 from m2i_ros.geometry import Camera, CArm, apply, perturb, rigid
 from m2i_ros.simulation import background, xray
 from m2i_ros.simulation.path_length import path_length
 from m2i_ros.simulation.surface import make_anatomy
 from m2i_ros.simulation.tubes import draw_tubes
-from m2i_ros.simulation.vessels import flow_distance
+from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter
 
 # A lumen counts as visible where contrast takes away this share of the rays.
-VISIBLE = 0.03
+VISIBLE = 0.08
 # The concentration of contrast is smooth: it is mixed at a part of the resolution.
 _COARSE = 4
 
@@ -33,8 +31,8 @@ class _Habit:
 
 
 _HABITS = {
-    'iliofemoral': _Habit((0.0, -0.0008, -0.003), (0.0, 0.0, 0.0), 0.25, 110.0, background.abdomen),
-    'aortic_root': _Habit((0.0005, -0.0015, -0.006), (-0.001, -0.002, -0.004), 0.2, 60.0, background.chest),
+    'iliofemoral': _Habit((0.0, -0.0008, -0.003), (0.0, 0.0, 0.0), 0.25, 150.0, background.abdomen),
+    'aortic_root': _Habit((0.0005, -0.0015, -0.006), (-0.001, -0.002, -0.004), 0.2, 80.0, background.chest),
     'coronary': _Habit((0.0005, -0.0015, -0.006), (-0.002, -0.003, -0.005), 0.12, 280.0, background.chest),
 }
 
@@ -44,7 +42,7 @@ class SimulatedFrame:
     """One frame and its truth.
 
     image: (H, W) uint8, vessels dark. stamp: seconds from the first frame. T_image_model: (4, 4), metres, exact.
-    mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it (takes away more than 3% of the rays), collimator
+    mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it (takes away more than 8% of the rays), collimator
     applied. contrast: mean concentration along the centreline, 0 to 1.
     """
 
@@ -68,8 +66,8 @@ class Phantom:
     collimator: radius of a round opening as a share of half the longer side; above 1.42 it is out of sight.
 
     model: the `VesselModel`, in its own LPS coordinates. camera: of the pictures.
-    initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane, 20 mm
-    in depth and 5 degrees about a random axis, as a user might place it.
+    initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane,
+    20 mm in depth and 5 degrees about a random axis, as a user might place it.
     """
 
     def __init__(
@@ -97,7 +95,11 @@ class Phantom:
         # Pictures are made as the source sees them, and flipped at the end.
         self._own_camera = Camera.from_detector(width, height, self.c_arm.source_to_detector, spacing)
         self.camera = self._own_camera.flipped() if mirrored else self._own_camera
-        self._settings = settings or xray.XRaySettings(iodine_mg_ml=self._habit.iodine_mg_ml)
+        self._settings = settings or xray.XRaySettings(
+            iodine_mg_ml=self._habit.iodine_mg_ml,
+            photons=8000.0,
+            latitude=(0.35, 0.0),  # room for the contrast
+        )
         self._T_isocentre_model = rigid(translation=-_middle(anatomy, self.model.centreline))
         self._arrival = flow_distance(self.model.centreline) / self._habit.flow
 
@@ -108,9 +110,8 @@ class Phantom:
         y, x = np.mgrid[:height, :width]
         self._inside = np.hypot(x - (width - 1) / 2, y - (height - 1) / 2) < collimator * max(width, height) / 2
         toned = xray.tone(xray.transmit(torch.from_numpy(self._still)[None], self._settings), self._settings)
-        low, high = xray.limits(toned, self._settings, torch.from_numpy(self._inside)[None])
-        # Room below for contrast: the window is set once, so that the picture does not pump with the injection.
-        self._ends = (low - 0.5 * (high - low), high)
+        # The window is set once, so that the picture does not pump with the injection.
+        self._ends = xray.limits(toned, self._settings, torch.from_numpy(self._inside)[None])
         self._catheter = _catheter(anatomy, self.model.centreline)
         self._phase = rng.uniform(0, 2 * np.pi, 2)
 
@@ -124,6 +125,7 @@ class Phantom:
         return self._count
 
     def __getitem__(self, index):
+        index = int(index)
         if index < 0:
             index += len(self)
         if not 0 <= index < len(self):
@@ -166,10 +168,10 @@ class Phantom:
         points = apply(T, self._catheter)
         pixels = camera.project(points)
         segments = np.stack([np.arange(len(points) - 1), np.arange(1, len(points))], axis=1)
-        # 5 French, a braid that weighs as 0.04 mm of steel.
+        # 5 French, a braid that weighs as 0.12 mm of steel.
         steps = np.linalg.norm(np.diff(pixels, axis=0), axis=1)
         radius = 0.83e-3 * camera.fy / points[:, 2]
-        metal, _ = draw_tubes(pixels, radius, steps * 4e-5 / (2 * radius[1:]), segments, iodine.shape)
+        metal, _ = draw_tubes(pixels, radius, steps * 1.2e-4 / (2 * radius[1:]), segments, iodine.shape)
         return iodine, metal
 
     def _mix(self, points_image, concentration):
@@ -184,12 +186,8 @@ class Phantom:
         radii = 1.15 * tree.radii * camera.fy / points_image[:, 2] + 1.5
         whole, _ = draw_tubes(pixels, radii, lengths, segments, shape)
         filled, _ = draw_tubes(pixels, radii, lengths * concentration[segments].mean(axis=1), segments, shape)
-        mix = cv2.resize(filled / np.maximum(whole, 1e-9), self._own_camera_size, interpolation=cv2.INTER_LINEAR)
-        return mix
-
-    @property
-    def _own_camera_size(self):
-        return self._own_camera.width, self._own_camera.height
+        size = self._own_camera.width, self._own_camera.height
+        return cv2.resize(filled / np.maximum(whole, 1e-9), size, interpolation=cv2.INTER_LINEAR)
 
     def _picture(self, moving, index):
         """Return the (H, W) uint8 picture of the still background and the attenuation `moving` before it."""
@@ -212,14 +210,7 @@ def _middle(anatomy, tree):
 def _catheter(anatomy, tree):
     """Return the axis (n, 3) of a catheter in model coordinates, tip first."""
     if anatomy == 'coronary':
-        # A guide catheter: its tip in the ostium, the rest comes down from the arch.
-        ostium, away = tree.points[0], tree.points[0] - tree.points[4]
-        away = away / np.linalg.norm(away)
-        knots = [ostium - 0.003 * away, ostium + 0.012 * away, ostium + 0.02 * away + (0, 0, 0.03), ostium + (0, 0, 0.12)]
-        return background.smooth_curve(knots, 1e-3)
-    a, b = tree.edges.T
-    length = np.maximum(np.linalg.norm(tree.points[a] - tree.points[b], axis=1), 1e-9)
-    graph = coo_array((length, (a, b)), shape=(len(tree.points),) * 2)
+        return guide_catheter(tree)
     if anatomy == 'iliofemoral':
         # From the right femoral artery into the aorta.
         tip = len(tree.points[tree.branch == 0]) // 3
@@ -227,16 +218,4 @@ def _catheter(anatomy, tree):
     else:
         # From the arch into the root.
         tip, entry = int(np.flatnonzero(tree.branch == 1)[2]), int(np.flatnonzero(tree.branch == 2)[-1])
-    _, before = dijkstra(graph, directed=False, indices=entry, return_predecessors=True)
-    way = [tip]
-    while way[-1] != entry:
-        way.append(before[way[-1]])
-    axis = tree.points[way]
-    # It is stiffer than the vessel and lies against the wall here and there.
-    radius = tree.radii[way][:, None]
-    s = np.linspace(0, 9, len(axis))[:, None]
-    lean = np.stack([np.sin(s[:, 0]), np.cos(0.7 * s[:, 0]), 0 * s[:, 0]], axis=1)
-    axis = axis + 0.45 * np.maximum(0, radius - 1e-3) * lean
-    turn = np.linspace(2 * np.pi, 0, 24)[:, None]
-    curl = axis[0] + 0.006 * ((1 - np.cos(turn)) * (1, 0, 0) + np.sin(turn) * (0, 0, 1))
-    return np.concatenate([curl[:-1], axis])
+    return coaxial_catheter(tree, tip, entry, 0.0)

@@ -28,6 +28,19 @@ def draw_tubes(pixels, radii_px, lengths, segments, shape):
     return path, cover
 
 
+def smooth_curve(waypoints, step=2.0):
+    """Return points (n, d) about `step` apart on the Catmull-Rom curve through waypoints (k, d)."""
+    p = np.asarray(waypoints, dtype=float)
+    p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    out = []
+    for i in range(1, len(p) - 2):
+        count = max(2, int(np.linalg.norm(p[i + 1] - p[i]) / step))
+        t = np.linspace(0, 1, count, endpoint=False)[:, None]
+        a, b, c, d = p[i - 1 : i + 3]
+        out.append(0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3))
+    return np.concatenate([*out, p[-2:-1]])
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def _draw(pixels, radii, lengths, segments, path, cover):
     height, width = path.shape

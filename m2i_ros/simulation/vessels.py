@@ -1,30 +1,64 @@
-"""Contrast in a centreline graph: where it flows and what it fills."""
+"""What goes through a centreline graph: contrast, and the catheters that bring it."""
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
+from m2i_ros.simulation.tubes import smooth_curve
+
 
 def flow_distance(tree):
     """Return the distance (N,) in metres that blood travels from the root (point 0) to each point of a `Centreline`."""
+    return dijkstra(_graph(tree), directed=False, indices=0)
+
+
+def _graph(tree):
     a, b = tree.edges.T
     length = np.maximum(np.linalg.norm(tree.points[a] - tree.points[b], axis=1), 1e-9)
-    graph = coo_array((length, (a, b)), shape=(len(tree.points),) * 2)
-    return dijkstra(graph, directed=False, indices=0)
+    return coo_array((length, (a, b)), shape=(len(tree.points),) * 2)
 
 
-def open_segments(tree, points, radii):
+def coaxial_catheter(tree, tip, entry, lean):
+    """Return the axis (n, 3) of a pigtail catheter that lies in the lumen from point `tip` to point `entry`, tip first.
+
+    lean: radians, where round the lumen it begins to lean against the wall: it is straighter than the vessel.
+    """
+    _, before = dijkstra(_graph(tree), directed=False, indices=entry, return_predecessors=True)
+    way = [tip]
+    while way[-1] != entry:
+        way.append(before[way[-1]])
+    axis = tree.points[way]
+    s = lean + np.linspace(0, 9, len(axis))
+    aside = np.stack([np.sin(s), np.cos(0.7 * s), np.zeros(len(s))], axis=1)
+    axis = axis + 0.45 * np.maximum(0, tree.radii[way][:, None] - 1e-3) * aside
+    turn = np.linspace(2 * np.pi, 0, 24)[:, None]
+    curl = axis[0] + 0.006 * ((1 - np.cos(turn)) * (1, 0, 0) + np.sin(turn) * (0, 0, 1))
+    return np.concatenate([curl[:-1], axis])
+
+
+def guide_catheter(tree, bend=(0.0, 0.0, 0.0)):
+    """Return the axis (n, 3) of a catheter whose tip sits in the root of a coronary tree and that comes from the arch.
+
+    bend: (3,) metres, how its far part is displaced.
+    """
+    ostium, away = tree.points[0], tree.points[0] - tree.points[4]
+    away = away / np.linalg.norm(away)
+    knots = np.array([-0.003 * away, 0.012 * away, 0.02 * away + (0, 0, 0.03), (0, 0, 0.12)])
+    knots[2] += 0.4 * np.asarray(bend)
+    knots[3] += bend
+    return smooth_curve(ostium + knots, 1e-3)
+
+
+def open_segments(tree):
     """Return the segments (E, 2) along branches and their lengths (E,) in metres, side branches opened.
 
-    A side branch starts on its parent's axis: what lies inside the parent adds length 0, as there is only one lumen. Where
-    branches go on from a parent's end, all but the first count as side branches.
-
-    points (N, 3), radii (N,): metres, the tree's own or moved ones.
+    A side branch starts on its parent's axis: what lies inside the parent adds length 0, as there is only one lumen.
+    Where branches go on from a parent's end, all but the first count as side branches.
     """
     a, b = tree.edges.T
     joint = tree.branch[a] != tree.branch[b]
     segments = tree.edges[~joint]
-    lengths = np.linalg.norm(points[segments[:, 0]] - points[segments[:, 1]], axis=1)
+    lengths = np.linalg.norm(tree.points[segments[:, 0]] - tree.points[segments[:, 1]], axis=1)
     parents = np.minimum(a[joint], b[joint])
     children = np.maximum(a[joint], b[joint])
     covered = np.zeros(tree.branch.max() + 1)
@@ -34,6 +68,6 @@ def open_segments(tree, points, radii):
         if parent in ends and parent not in taken:
             taken.add(parent)
         else:
-            covered[tree.branch[child]] = radii[parent]
+            covered[tree.branch[child]] = tree.radii[parent]
     inside = tree.arc_length[segments].mean(axis=1) < 0.9 * covered[tree.branch[segments[:, 0]]]
     return segments, np.where(inside, 0.0, lengths)

@@ -60,7 +60,7 @@ def implicit_tree(lines, radii, spacing, cut=None):
         value = np.where(beside, np.maximum(value, height), value)
     shape = tuple(len(a) for a in axes)
     vertices, faces, _, _ = marching_cubes(value.reshape(shape), 0.0, spacing=(spacing,) * 3)
-    return vertices + low, faces[:, ::-1]
+    return vertices + low, faces
 
 
 def dense_line(line, radii, spacing):

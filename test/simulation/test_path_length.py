@@ -61,7 +61,7 @@ def test_a_hole_is_not_counted():
 
 
 def test_there_are_no_cracks_between_faces(camera):
-    """Each ray crosses a closed surface as often inwards as outwards: nothing negative, nothing as long as the depth."""
+    """Each ray goes into a closed surface as often as out of it: nothing negative, nothing as long as the depth."""
     knot = trimesh.creation.torus(0.03, 0.008, major_sections=190, minor_sections=70)
     rng = np.random.default_rng(0)
     for _ in range(5):

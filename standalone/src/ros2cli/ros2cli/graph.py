@@ -17,7 +17,7 @@ from rclpy.parameter import get_parameter_value, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 _DISCOVERY = 5.0  # seconds to wait for what is asked for by name
-_LISTENING = 1.5  # seconds to listen before a list is printed: there is no daemon that has listened already
+_LISTENING = 2.0  # seconds to listen before a list is printed: there is no daemon that has listened already
 _SHOWN = 128  # entries of an array that echo prints
 _VALUE_IS = (  # by rcl_interfaces/msg/ParameterType
     'Parameter not set',

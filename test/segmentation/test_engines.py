@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from m2i_ros.segmentation import engines, weights
+from m2i_ros.segmentation.weights import WeightsError
+
+
+@pytest.mark.parametrize('name', ['openvino', 'onnxruntime'])
+@pytest.mark.parametrize('shape', [(64, 64), (96, 160)])
+def test_an_engine_agrees_with_torch(exported, name, shape):
+    pytest.importorskip(name)
+    image = np.random.default_rng(1).random((1, 1, *shape), dtype=np.float32)
+    found = weights.find(exported)
+    _, reference = engines.make_engine('torch', found, 1)
+    _, engine = engines.make_engine(name, found, 1)
+    assert np.abs(engine(image) - reference(image)).max() < 1e-4
+
+
+def test_the_shipped_weights_give_the_same_probability_on_every_engine():
+    image = np.random.default_rng(2).random((1, 1, 64, 96), dtype=np.float32)
+    found = weights.find('default')
+    _, reference = engines.make_engine('torch', found, 1)
+    name, engine = engines.make_engine('auto', found, 1)
+    assert name in engines.ENGINES
+    assert np.abs(engine(image) - reference(image)).max() < 1e-3
+
+
+def test_an_engine_follows_a_change_of_the_picture_size(exported):
+    _, engine = engines.make_engine('auto', weights.find(exported), 1)
+    first = np.zeros((1, 1, 64, 64), np.float32)
+    before = engine(first)
+    assert engine(np.zeros((1, 1, 32, 96), np.float32)).shape == (32, 96)
+    np.testing.assert_array_equal(engine(first), before)
+
+
+def test_the_answer_of_an_engine_outlives_the_next_one(exported):
+    _, engine = engines.make_engine('auto', weights.find(exported), 1)
+    rng = np.random.default_rng(0)
+    first = engine(rng.random((1, 1, 32, 32), dtype=np.float32))
+    copy = first.copy()
+    engine(rng.random((1, 1, 32, 32), dtype=np.float32))
+    np.testing.assert_array_equal(first, copy)
+
+
+def test_an_unknown_engine_is_refused_with_the_known_ones(exported):
+    with pytest.raises(ValueError, match='auto, openvino, onnxruntime, torch'):
+        engines.make_engine('tensorflow', weights.find(exported), 1)
+
+
+def test_an_engine_that_is_not_installed_is_said_to_be_so(exported, monkeypatch):
+    monkeypatch.setattr(engines, 'find_spec', lambda name: name == 'torch')
+    with pytest.raises(ValueError, match=r'openvino.*not installed.*auto, torch'):
+        engines.make_engine('openvino', weights.find(exported), 1)
+    assert engines.make_engine('auto', weights.find(exported), 1)[0] == 'torch'
+
+
+def test_no_engine_at_all_is_said_with_what_to_install(exported, monkeypatch):
+    monkeypatch.setattr(engines, 'find_spec', lambda name: False)
+    with pytest.raises(ValueError, match='pip install'):
+        engines.make_engine('auto', weights.find(exported), 1)
+
+
+def test_a_missing_network_file_is_named(exported, tmp_path):
+    (tmp_path / 'lonely.md').write_text(exported.with_suffix('.md').read_text())
+    with pytest.raises(WeightsError, match='lonely.onnx is missing'):
+        engines.make_engine('openvino', weights.find(tmp_path / 'lonely'), 1)

@@ -1,0 +1,119 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from m2i_ros.segmentation import Segmenter
+from m2i_ros.segmentation.segmenter import normalise_grey
+
+
+@pytest.fixture(scope='module')
+def segmenter(exported):
+    return Segmenter(weights=exported, threads=1)
+
+
+def picture(shape, seed=0):
+    return np.random.default_rng(seed).integers(20, 230, shape, dtype=np.uint8)
+
+
+@settings(max_examples=15, deadline=None)
+@given(height=st.integers(32, 150), width=st.integers(32, 150), dtype=st.sampled_from([np.uint8, np.uint16, np.float32]))
+def test_mask_valid_and_probability_have_the_size_of_the_picture(segmenter, height, width, dtype):
+    vessels = segmenter.segment(picture((height, width)).astype(dtype))
+    assert vessels.mask.shape == vessels.valid.shape == vessels.probability.shape == (height, width)
+    assert (vessels.mask.dtype, vessels.valid.dtype, vessels.probability.dtype) == (np.uint8, bool, np.float32)
+    assert set(np.unique(vessels.mask)) <= {0, 255}
+    assert vessels.probability.min() >= 0 and vessels.probability.max() <= 1
+
+
+def test_a_very_large_picture_is_answered_at_its_own_size(segmenter):
+    vessels = segmenter.segment(picture((1500, 700)))
+    assert vessels.mask.shape == vessels.probability.shape == (1500, 700)
+
+
+@pytest.mark.parametrize('dtype', [np.uint16, np.float32])
+def test_the_grey_scale_does_not_matter(segmenter, dtype):
+    image = picture((96, 96))
+    other = image.astype(dtype) * dtype(16) + dtype(100)
+    np.testing.assert_allclose(
+        segmenter.segment(other).probability, segmenter.segment(image).probability, atol=1e-4
+    )
+
+
+def test_a_few_extreme_pixels_do_not_change_the_grey_scale():
+    image = picture((128, 128))
+    valid = np.ones(image.shape, bool)
+    spoiled = image.astype(np.uint16)
+    spoiled[::40, ::40] = 60000
+    difference = np.abs(normalise_grey(spoiled, valid) - normalise_grey(image, valid))
+    assert np.median(difference) < 0.02
+
+
+def test_a_flat_picture_has_a_finite_answer(segmenter):
+    assert np.isfinite(segmenter.segment(np.full((64, 64), 7, np.uint8)).probability).all()
+
+
+def test_nothing_is_vessel_outside_the_collimator(segmenter):
+    image = picture((200, 200)) // 2 + 100
+    image[:, :60] = 2
+    vessels = segmenter.segment(image)
+    assert not vessels.valid[:, :58].any()
+    assert not vessels.mask[~vessels.valid].any()
+    assert not vessels.probability[~vessels.valid].any()
+
+
+def test_the_mask_is_where_the_probability_reaches_the_threshold_but_for_islands(segmenter):
+    vessels = segmenter.segment(picture((512, 512)))
+    above = vessels.probability >= segmenter.threshold
+    assert not (vessels.mask[~above] == 255).any()
+    removed = above & (vessels.mask == 0)
+    # No piece of more than 26 pixels (0.01% of the picture) goes missing.
+    import scipy.ndimage
+
+    labels, count = scipy.ndimage.label(removed, np.ones((3, 3)))
+    if count:
+        assert np.bincount(labels.ravel())[1:].max() <= 26
+
+
+def test_a_higher_threshold_finds_less(exported):
+    image = picture((96, 96))
+    areas = [(Segmenter(exported, threads=1, threshold=t).segment(image).mask > 0).sum() for t in (0.2, 0.5, 0.8)]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_the_threshold_is_the_weights_own_until_set(exported):
+    segmenter = Segmenter(exported, threads=1)
+    assert segmenter.threshold == 0.35
+    segmenter.threshold = 0.6
+    assert segmenter.info['threshold'] == 0.6
+    for wrong in (0, 1, 1.5, float('nan')):
+        with pytest.raises(ValueError, match='threshold'):
+            segmenter.threshold = wrong
+    assert segmenter.threshold == 0.6
+
+
+def test_info_says_what_is_running(exported):
+    info = Segmenter(exported, engine='torch', threads=1).info
+    assert info['engine'] == 'torch'
+    assert info['weights'] == 'small'
+    assert len(info['hash']) == 64
+
+
+def test_the_same_picture_gets_the_same_mask(exported):
+    image = picture((128, 160))
+    first, second = (Segmenter(exported, threads=1).segment(image) for _ in range(2))
+    np.testing.assert_array_equal(first.mask, second.mask)
+    np.testing.assert_array_equal(first.probability, second.probability)
+
+
+def test_torch_is_not_imported_for_another_engine(exported):
+    pytest.importorskip('openvino')
+    code = (
+        f'import sys, numpy; from m2i_ros.segmentation import Segmenter; s = Segmenter({str(exported)!r}, "openvino"); '
+        's.segment(numpy.zeros((64, 64), numpy.uint8)); print("torch" in sys.modules)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == 'False'

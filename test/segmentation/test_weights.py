@@ -1,0 +1,28 @@
+import pytest
+
+from m2i_ros.segmentation import weights
+from m2i_ros.segmentation.weights import WeightsError
+
+
+def test_the_default_weights_are_shipped_small_and_unaltered():
+    found = weights.find('default')
+    for path in (found.onnx, found.torch):
+        assert path.stat().st_size < 10e6
+        assert weights.sha256(path) in found.onnx.with_suffix('.md').read_text()
+
+
+def test_weights_are_found_by_any_of_their_files(exported):
+    for suffix in ('', '.onnx', '.pt', '.md'):
+        found = weights.find(str(exported) + suffix)
+        assert (found.name, found.threshold, found.multiple) == ('small', 0.35, 16)
+
+
+def test_unknown_weights_are_refused_with_the_shipped_ones():
+    with pytest.raises(WeightsError, match=r'imaginary.*default, ' + weights.DEFAULT):
+        weights.find('imaginary')
+
+
+def test_a_card_that_is_none_is_refused_by_name(tmp_path):
+    (tmp_path / 'bad.md').write_text('# Just text\n')
+    with pytest.raises(WeightsError, match=r'bad\.md'):
+        weights.find(tmp_path / 'bad')

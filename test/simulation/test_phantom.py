@@ -1,0 +1,128 @@
+"""Phantom sequences: what the picture shows is what the truth says."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from m2i_ros.geometry import CArm, apply, inverse, is_rigid, rotation_angle
+from m2i_ros.simulation import Phantom
+from m2i_ros.simulation.vessels import flow_distance
+
+SIZE = {'width': 192, 'height': 160, 'duration': 4.0, 'frame_rate': 10.0, 'plateau': 2.0, 'injections': (0.5,)}
+
+
+@pytest.fixture(scope='module', params=['iliofemoral', 'aortic_root'])
+def phantom(request):
+    return Phantom(request.param, seed=2, **SIZE)
+
+
+@pytest.fixture(scope='module')
+def full(phantom):
+    """The frame with the most contrast."""
+    return max((phantom[i] for i in range(0, len(phantom), 3)), key=lambda f: f.contrast)
+
+
+def test_it_is_a_sequence_of_frames(phantom):
+    assert len(phantom) == 40
+    frame = phantom[7]
+    assert frame.image.shape == frame.mask.shape == (160, 192)
+    assert frame.image.dtype == frame.mask.dtype == np.uint8
+    assert set(np.unique(frame.mask)) <= {0, 255}
+    assert frame.stamp == pytest.approx(0.7)
+    assert np.array_equal(phantom[-1].image, phantom[39].image)
+    with pytest.raises(IndexError):
+        phantom[40]
+    assert sum(1 for _ in zip(phantom, range(3), strict=False)) == 3
+
+
+def test_a_frame_does_not_depend_on_which_came_before(phantom):
+    again = Phantom(phantom.model.name.split()[0], seed=2, **SIZE)
+    for i in (23, 4):
+        assert np.array_equal(phantom[i].image, again[i].image)
+        assert np.array_equal(phantom[i].T_image_model, again[i].T_image_model)
+    assert not np.array_equal(phantom[4].image, phantom[5].image)
+
+
+def test_before_the_injection_there_is_nothing_to_see_and_later_much(phantom, full):
+    assert not phantom[0].mask.any() and phantom[0].contrast < 0.01
+    assert full.contrast > 0.9
+    assert 0.03 < (full.mask > 0).mean() < 0.4
+
+
+def test_vessels_are_dark_where_the_mask_says(phantom, full):
+    empty = phantom[0].image.astype(float)
+    change = full.image - empty
+    assert change[full.mask > 0].mean() < -15
+    # Scatter spreads a little of the shadow; breathing moves the catheter.
+    assert abs(np.median(change[full.mask == 0])) < 6
+
+
+def test_the_pose_projects_the_model_onto_the_mask(phantom, full):
+    tree = phantom.model.centreline
+    pixels = np.rint(phantom.camera.project(apply(full.T_image_model, tree.points))).astype(int)
+    inner = np.ones(len(pixels), bool)
+    inner[np.bincount(tree.edges.ravel()) == 1] = False
+    visible = ((pixels > 1) & (pixels < (190, 158))).all(axis=1) & inner
+    assert visible.sum() > 50
+    hit = full.mask[pixels[visible, 1], pixels[visible, 0]] > 0
+    assert hit.mean() > 0.97
+    corners = phantom.camera.project(apply(full.T_image_model, phantom.model.vertices))
+    v, u = np.nonzero(full.mask)
+    assert corners[:, 0].min() - 1 < u.min() and u.max() < corners[:, 0].max() + 1
+    assert corners[:, 1].min() - 1 < v.min() and v.max() < corners[:, 1].max() + 1
+
+
+def test_poses_are_rigid_and_move_by_millimetres(phantom):
+    poses = [phantom.pose(i) for i in range(len(phantom))]
+    assert all(is_rigid(T) for T in poses)
+    steps = [np.linalg.norm(a[:3, 3] - b[:3, 3]) for a, b in zip(poses, poses[1:], strict=False)]
+    travel = max(np.linalg.norm(T[:3, 3] - poses[0][:3, 3]) for T in poses)
+    assert max(steps) < 3e-3 and 5e-4 < travel < 15e-3
+
+
+def test_contrast_flows_from_the_root(phantom):
+    """On its way in, points nearer to the root are never emptier."""
+    order = np.argsort(flow_distance(phantom.model.centreline))
+    for t in (0.7, 1.0, 1.6):
+        assert (np.diff(phantom._concentration(t)[order]) < 1e-9).all()
+
+
+def test_the_mirrored_picture_is_the_same_picture_flipped(phantom):
+    mirrored = Phantom(phantom.model.name.split()[0], seed=2, mirrored=True, **SIZE)
+    assert mirrored.camera.fx < 0 < phantom.camera.fx
+    ours, theirs = phantom[18], mirrored[18]
+    assert np.array_equal(ours.image[:, ::-1], theirs.image)
+    assert np.array_equal(ours.mask[:, ::-1], theirs.mask)
+    assert np.array_equal(ours.T_image_model, theirs.T_image_model)
+
+
+def test_the_initial_pose_is_off_by_what_is_said(phantom):
+    T, guess = phantom.pose(0), phantom.initial_pose
+    assert rotation_angle(guess @ inverse(T)) == pytest.approx(np.deg2rad(5))
+    moved = apply(guess, phantom.model.centroid) - apply(T, phantom.model.centroid)
+    assert np.hypot(*moved[:2]) == pytest.approx(0.010)
+    assert abs(moved[2]) == pytest.approx(0.020)
+
+
+def test_the_patients_left_is_on_the_right_of_a_picture_stored_for_display():
+    phantom = Phantom('iliofemoral', seed=0, mirrored=True, **SIZE)
+    left = phantom.model.centroid + (0.05, 0.0, 0.0)
+    pixels = phantom.camera.project(apply(phantom.pose(0), np.stack([phantom.model.centroid, left])))
+    assert pixels[1, 0] > pixels[0, 0] + 10
+
+
+def test_the_c_arm_turns_the_vessels_and_the_collimator_hides_them():
+    oblique = Phantom('iliofemoral', seed=2, c_arm=CArm(primary_angle=np.deg2rad(40)), collimator=0.8, **SIZE)
+    straight = Phantom('iliofemoral', seed=2, **SIZE)
+    assert rotation_angle(oblique.pose(0) @ inverse(straight.pose(0))) == pytest.approx(np.deg2rad(40))
+    frame = oblique[20]
+    assert frame.image[0, 0] == 0 and frame.mask[0, 0] == 0 and frame.mask.any()
+    y, x = np.nonzero(frame.mask)
+    assert np.hypot(x - 95.5, y - 79.5).max() < 0.8 * 96
+
+
+def test_importing_the_room_does_not_import_torch():
+    code = 'import sys; import m2i_ros.simulation as s; s.make_centreline; assert "torch" not in sys.modules'
+    subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from m2i_ros.training.losses import segmentation_loss, soft_cldice_loss, soft_dice_loss, soft_skeleton
+
+
+def line(width, gap=0):
+    target = torch.zeros(1, 1, 64, 64)
+    target[..., 30 : 30 + width, 4:60] = 1
+    if gap:
+        target[..., 32 - gap // 2 : 32 + (gap + 1) // 2] = 0
+    return target
+
+
+def certain(target):
+    return 40 * (target - 0.5)
+
+
+@pytest.mark.parametrize('loss', [soft_dice_loss, soft_cldice_loss])
+def test_the_truth_costs_nothing_and_its_opposite_the_most(loss):
+    target = line(5)
+    assert loss(certain(target), target) < 1e-4
+    assert loss(certain(1 - target), target) > 0.9
+
+
+def test_soft_dice_is_dice_where_the_network_is_certain():
+    found, target = line(5), line(10)
+    # 2 * 5 / (5 + 10), but for the smoothing.
+    assert soft_dice_loss(certain(found), target, smooth=0).item() == pytest.approx(1 - 10 / 15, abs=1e-5)
+
+
+def test_false_vessels_cost_where_there_are_none():
+    nothing = torch.zeros(1, 1, 64, 64)
+    assert soft_dice_loss(certain(nothing), nothing) < 1e-3
+    assert soft_dice_loss(certain(line(3)), nothing) > 0.9
+
+
+def test_a_gap_costs_cldice_more_than_a_thin_vessel():
+    target = line(9)
+    thinner = torch.zeros_like(target)
+    thinner[..., 32:37, 4:60] = 1
+    broken = line(9, gap=20)
+    assert soft_cldice_loss(certain(thinner), target) < 0.1
+    assert soft_cldice_loss(certain(broken), target) > 0.15
+
+
+def test_the_soft_skeleton_lies_on_the_middle():
+    skeleton = soft_skeleton(line(9), 8)[0, 0]
+    assert skeleton[34, 20:44].min() == 1
+    assert skeleton[[30, 31, 37, 38], 20:44].max() == 0
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms():
+    logits, target = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 1, 32, 32)
+    alone = segmentation_loss(logits, target, {'dice': 1.0, 'bce': 0.0, 'cldice': 0.0})
+    assert alone == soft_dice_loss(logits, target)
+    both = segmentation_loss(logits, target, {'dice': 1.0, 'bce': 2.0})
+    cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
+    assert both.item() == pytest.approx((alone + 2 * cross_entropy).item(), rel=1e-6)
