@@ -45,6 +45,7 @@ class FrameNode(Node):
         self.enabled = True
         self._last_stamp = None
         self._received = 0
+        self._silent = False
         self._failure = ''
 
     def listen(self):
@@ -152,7 +153,10 @@ class FrameNode(Node):
                 DiagnosticStatus.STALE,
                 f'no image on {self.image_topic} for {silent:.0f} s, {publishers} publishers',
             )
-            self.complaints.warn('silence', message)
+            # Once: fluoroscopy is off most of the time.
+            if not self._silent:
+                self.get_logger().warning(message)
+        self._silent = silent > _SILENCE
         values = {'received': self._received, 'drops': self.mailbox.dropped, **self.health.values()}
         for topics in self.topics:
             values.update(topics.values())

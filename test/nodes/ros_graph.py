@@ -176,6 +176,12 @@ class Driver:
         if registers:
             self.camera_info = graph.publisher(CameraInfo, 'camera_info')
             self.initial_pose = graph.publisher(PoseWithCovarianceStamped, 'initialpose')
+        self.publishers = [each for each in vars(self).values() if each is not None]
+
+    def close(self, graph):
+        """Leave the graph."""
+        for publisher in self.publishers:
+            graph.node.destroy_publisher(publisher)
 
     @staticmethod
     def header(stamp, frame_id='xray'):
