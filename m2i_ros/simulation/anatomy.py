@@ -109,31 +109,46 @@ def _iliofemoral(rng):
         points[at[1] : at[5]] = _wander(rng, points[at[1] : at[5]], wander, 55)
         r_cia = rng.normal(5.3, 0.6) * calibre
         r_eia, r_cfa = r_cia * rng.uniform(0.68, 0.82), r_cia * rng.uniform(0.74, 0.88)
-        r_sfa, r_deep, r_iia = r_cfa * rng.uniform(0.7, 0.82), r_cfa * rng.uniform(0.55, 0.72), r_cia * rng.uniform(0.5, 0.65)
+        r_sfa, r_deep, r_iia = (
+            r_cfa * rng.uniform(0.7, 0.82),
+            r_cfa * rng.uniform(0.55, 0.72),
+            r_cia * rng.uniform(0.5, 0.65),
+        )
         radii = np.interp(
             np.arange(len(points)),
             at,
             [r_cia, r_cia, r_cia * 0.95, r_eia, r_eia, r_eia, r_cfa, r_sfa, r_sfa * 0.92],
         )
         if rng.uniform() < 0.3:
-            radii *= 1 - rng.uniform(0.2, 0.5) * np.exp(-(((np.arange(len(points)) - rng.uniform(at[1], at[7])) / rng.uniform(3, 10)) ** 2))
+            radii *= 1 - rng.uniform(0.2, 0.5) * np.exp(
+                -(((np.arange(len(points)) - rng.uniform(at[1], at[7])) / rng.uniform(3, 10)) ** 2)
+            )
         parent = trunk[-1]
         for start, end in ((0, at[2]), (at[2], at[6]), (at[6], at[8])):
             index = tree.add(points[start : end + 1], radii[start : end + 1], parent)
             parent = index[-1]
             if start == 0:
                 p = points[end]
-                internal, _ = _curve([p, p + (side * j(3), 16, -20), p + (side * (-8 + j(4)), 36 + j(4), -48 + j(5))], 1.5)
+                internal, _ = _curve(
+                    [p, p + (side * j(3), 16, -20), p + (side * (-8 + j(4)), 36 + j(4), -48 + j(5))], 1.5
+                )
                 stem = tree.add(internal, _taper(r_iia, r_iia * 0.85, len(internal)), parent)
                 p = internal[-1]
                 for way in ((side * 22, 14, -18), (side * -10, -8, -36)):
-                    twig, _ = _curve([p, p + 0.4 * np.array(way) + j(4), p + np.array(way) * rng.uniform(0.9, 1.6) + j(5)], 1.5)
+                    twig, _ = _curve(
+                        [p, p + 0.4 * np.array(way) + j(4), p + np.array(way) * rng.uniform(0.9, 1.6) + j(5)], 1.5
+                    )
                     twig = _wander(rng, twig, 2, 25)
                     tree.add(twig, _taper(r_iia * 0.65, r_iia * 0.4, len(twig)), stem[-1])
             elif end == at[6]:
                 p = points[end]
                 deep, _ = _curve(
-                    [p, p + (side * (10 + j(2)), 14 + j(2), -26), p + (side * (14 + j(4)), 26 + j(3), -75), p + (side * (14 + j(5)), 30 + j(3), -122)],
+                    [
+                        p,
+                        p + (side * (10 + j(2)), 14 + j(2), -26),
+                        p + (side * (14 + j(4)), 26 + j(3), -75),
+                        p + (side * (14 + j(5)), 30 + j(3), -122),
+                    ],
                     1.5,
                 )
                 tree.add(deep, _taper(r_deep, r_deep * 0.65, len(deep)), parent)
@@ -172,10 +187,21 @@ def _aortic_root(rng):
     tree.add(points[at[3] :], radii[at[3] :], root[-1])
     level = root[int(0.6 * len(root))]
     centre, r_sinus = tree.point(level), tree.radius(level)
-    for angle, stem_length in ((np.deg2rad(rng.normal(-15, 10)), rng.uniform(14, 30)), (np.deg2rad(rng.normal(225, 12)), rng.uniform(14, 35))):
+    for angle, stem_length in (
+        (np.deg2rad(rng.normal(-15, 10)), rng.uniform(14, 30)),
+        (np.deg2rad(rng.normal(225, 12)), rng.uniform(14, 35)),
+    ):
         out = np.array([np.cos(angle), np.sin(angle), 0.05])
         bend = np.array([-out[1], out[0], -0.5]) * rng.uniform(0.1, 0.4) * np.sign(rng.normal())
-        stem, _ = _curve([centre, centre + r_sinus * out, centre + (r_sinus + stem_length / 2) * out, centre + (r_sinus + stem_length) * (out + bend * 0.5)], 0.7)
+        stem, _ = _curve(
+            [
+                centre,
+                centre + r_sinus * out,
+                centre + (r_sinus + stem_length / 2) * out,
+                centre + (r_sinus + stem_length) * (out + bend * 0.5),
+            ],
+            0.7,
+        )
         tree.add(stem, _taper(rng.normal(2.1, 0.2), rng.normal(1.7, 0.2), len(stem)), level)
     return tree.centreline((rng.normal(-5, 8), rng.normal(-40, 10), rng.normal(-520, 30)))
 
@@ -206,7 +232,9 @@ def _coronary(rng):
             points = _wander(rng, points, tortuous * rng.uniform(0.3, 1.2), rng.uniform(7, 14))
         radii = _taper(r_start, r_end, length) * calibre
         if rng.uniform() < 0.25:
-            dip = rng.uniform(0.2, 0.7) * np.exp(-(((np.arange(length) - rng.uniform(0, length)) / rng.uniform(2, 6)) ** 2))
+            dip = rng.uniform(0.2, 0.7) * np.exp(
+                -(((np.arange(length) - rng.uniform(0, length)) / rng.uniform(2, 6)) ** 2)
+            )
             radii = radii * (1 - dip)
         return tree.add(points, np.maximum(radii, 0.2), parent)
 
@@ -238,7 +266,9 @@ def _coronary(rng):
         twigs(lcx, rng.integers(1, 4), -10, 1.7, 0.75, 18)
     else:
         end = rng.uniform(-195, -170)
-        rca = vessel([(-25, 55), (-55, 45), (-88, 20), (-105, -15), (-135, -32), (end, -28)], 2.0, rng.uniform(1.1, 1.5))
+        rca = vessel(
+            [(-25, 55), (-55, 45), (-88, 20), (-105, -15), (-135, -32), (end, -28)], 2.0, rng.uniform(1.1, 1.5)
+        )
         p = tree.point(rca[-1])
         vessel([(0, 0), (end + 5, -48), (end + 25, -70)], 1.1, 0.5, rca[-1], p)
         vessel([(0, 0), (end - 25, -10), (end - 45, -25)], 1.1, 0.4, rca[-1], p)

@@ -47,12 +47,14 @@ def soft_tissue(rng, shape, spacing, depth):
     for size, share in ((0.25, 0.08), (0.08, 0.028), (0.025, 0.015), (0.01, 0.01), (0.004, 0.006), (0.002, 0.004)):
         if extent / size > 0.4:
             out += depth * share * rng.uniform(0.2, 1.3) * cloud(rng, shape, min(extent / size, 120))
-    if rng.uniform() < 0.6:
+    if rng.uniform() < 0.4:
         fibres = cloud(rng, shape, rng.uniform(25, 70))
         turn = cv2.getRotationMatrix2D((shape[1] / 2, shape[0] / 2), rng.uniform(0, 180), 1.0)
         turn[0] *= rng.uniform(4, 10)
         turn[0, 2] -= shape[1]
-        fibres = cv2.warpAffine(fibres, turn, shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT)
+        fibres = cv2.warpAffine(
+            fibres, turn, shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
+        )
         out += depth * rng.uniform(0.001, 0.004) * fibres
     return out
 
@@ -103,7 +105,9 @@ def spine(rng, x, y, across=0.0, tilt=0.0):
     pedicle = np.exp(-(((np.abs(u) - 0.6 * half) / 0.004) ** 2 + ((phase + 0.12) / 0.16) ** 2))
     process = np.exp(-((u / 0.003) ** 2 + ((phase - 0.25) / 0.22) ** 2))
     wings = np.exp(-(((phase + 0.05) / 0.14) ** 2)) * _step(1.9 * half - np.abs(u), 0.004) * 0.18
-    return (rng.uniform(0.004, 0.012) * (body * inside * (1 + 0.5 * rim) + 0.5 * pedicle + 0.5 * process + wings)).astype(np.float32)
+    return (
+        rng.uniform(0.004, 0.012) * (body * inside * (1 + 0.5 * rim) + 0.5 * pedicle + 0.5 * process + wings)
+    ).astype(np.float32)
 
 
 def ribs(rng, x, y, extent):
@@ -114,7 +118,7 @@ def ribs(rng, x, y, extent):
     v = y - slope * x - bend * x**2
     phase = (v / pitch + rng.uniform()) % 1.0 * pitch - pitch / 2
     chord = np.maximum(0, 1 - (phase / half) ** 2)
-    out += np.minimum(1, 3 * chord) * (0.55 + 0.45 * np.exp(-((np.abs(phase) - 0.8 * half) / 0.0012) ** 2))
+    out += np.minimum(1, 3 * chord) * (0.55 + 0.45 * np.exp(-(((np.abs(phase) - 0.8 * half) / 0.0012) ** 2)))
     return rng.uniform(0.0005, 0.003) * out
 
 
@@ -131,12 +135,16 @@ def pelvis(rng, x, y):
         brim = np.hypot(u / 1.15, (y - 0.085) / 0.9)
         out += 0.011 * np.exp(-(((brim - 0.063) / 0.007) ** 2)) * (u > 0)
         head = np.hypot(u - 0.094, y - 0.112)
-        out += 0.028 * np.sqrt(np.maximum(0, 1 - (head / 0.024) ** 2)) + 0.006 * np.exp(-(((head - 0.027) / 0.003) ** 2))
+        out += 0.028 * np.sqrt(np.maximum(0, 1 - (head / 0.024) ** 2)) + 0.006 * np.exp(
+            -(((head - 0.027) / 0.003) ** 2)
+        )
         along = (y - 0.118) * 0.8 + (u - 0.1) * 0.6
         off = (u - 0.1) * 0.8 - (y - 0.118) * 0.6
         out += 0.018 * _step(0.015 - np.abs(off), 0.004) * _step(along, 0.006) * _step(0.05 - along, 0.006)
         shaft = np.abs(u - 0.138 + 0.08 * (y - 0.15))
-        out += (0.012 * _step(0.015 - shaft, 0.002) + 0.01 * np.exp(-(((shaft - 0.0115) / 0.0025) ** 2))) * _step(y - 0.13, 0.012)
+        out += (0.012 * _step(0.015 - shaft, 0.002) + 0.01 * np.exp(-(((shaft - 0.0115) / 0.0025) ** 2))) * _step(
+            y - 0.13, 0.012
+        )
     u = x / 0.045
     out += 0.008 * _step(1 - u**2 - ((y - 0.005) / 0.055) ** 2, 0.3)
     return rng.uniform(0.5, 1.2) * out * (1 + 0.12 * cloud(rng, x.shape, 30))
@@ -188,18 +196,28 @@ def devices(rng, shape, spacing, scene, density):
         points = _crossing(rng, shape, 0.1)
         scene.metal += wire(rng, shape, points, max(0.5, 0.4e-3 / spacing), rng.uniform(5e-5, 2.5e-4))
         tip = points[-1]
-        scene.metal += wire(rng, shape, [tip, tip + rng.normal(0, 3e-3 / spacing, 2)], 3e-3 / spacing, rng.uniform(1e-4, 6e-4))
-    if rng.uniform() < 0.12 * density:
+        scene.metal += wire(
+            rng, shape, [tip, tip + rng.normal(0, 3e-3 / spacing, 2)], 3e-3 / spacing, rng.uniform(1e-4, 6e-4)
+        )
+    if rng.uniform() < 0.06 * density:
         # Sternal wires: twisted loops one above the other.
         x = rng.uniform(0.2, 0.8) * shape[1]
         size = rng.uniform(5, 9) * 1e-3 / spacing
         for y in np.arange(rng.uniform(0, 0.3), 1.1, rng.uniform(0.15, 0.35)) * shape[0]:
             a = np.linspace(0, rng.uniform(5.0, 6.2), 9)
-            loop = np.stack([x + size * rng.uniform(0.6, 1.2) * np.cos(a), y + size * rng.uniform(0.4, 0.9) * np.sin(a)], axis=1)
+            loop = np.stack(
+                [x + size * rng.uniform(0.6, 1.2) * np.cos(a), y + size * rng.uniform(0.4, 0.9) * np.sin(a)], axis=1
+            )
             scene.metal += wire(rng, shape, loop, max(0.5, 0.4e-3 / spacing), rng.uniform(2e-4, 6e-4))
     for _ in range(rng.poisson(0.3 * density)):
         spot = rng.uniform(0, 1, 2) * shape[::-1]
-        scene.metal += wire(rng, shape, [spot, spot + rng.normal(0, 4e-3 / spacing, 2)], max(0.7, 0.6e-3 / spacing), rng.uniform(3e-4, 1e-3))
+        scene.metal += wire(
+            rng,
+            shape,
+            [spot, spot + rng.normal(0, 4e-3 / spacing, 2)],
+            max(0.7, 0.6e-3 / spacing),
+            rng.uniform(3e-4, 1e-3),
+        )
 
 
 def _hook(rng, points):
@@ -222,9 +240,9 @@ def chest(rng, shape, spacing, centre=(0.0, 0.0)):
             tissue += maker(rng, x, y, extent)
     x, y = x[::2, ::2], y[::2, ::2]
     bone = np.zeros(x.shape, np.float32)
-    if rng.uniform() < 0.45:
+    if rng.uniform() < 0.3:
         bone += spine(rng, x, y, extent * rng.uniform(-0.5, 0.5), rng.normal(0, 0.15))
-    for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
+    for _ in range(rng.choice([0, 1, 2], p=[0.6, 0.28, 0.12])):
         bone += ribs(rng, x, y, extent)
     return Scene(np.maximum(tissue, 0.02), _full_size(bone, shape), np.zeros(shape, np.float32))
 

@@ -10,8 +10,8 @@ _SAMPLES = 2
 def path_length(vertices_image, faces, camera):
     """Return the length (H, W) float32, metres, that the ray of each pixel runs inside a closed surface.
 
-    Faces turned away from the source add the distance at which the ray meets them, faces turned to it take it away; what
-    remains is the exact sum of chords. Four rays a pixel are averaged, so edges are soft.
+    Faces turned away from the source add the distance at which the ray meets them, faces turned to it take it away;
+    what remains is the exact sum of chords. Four rays a pixel are averaged, so edges are soft.
 
     vertices_image: (V, 3) metres in the image frame. faces: (F, 3), outward by the right-hand rule. camera: of the
     picture; both signs of fx. Faces that reach behind the source are left out.

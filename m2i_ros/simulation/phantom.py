@@ -66,8 +66,8 @@ class Phantom:
     collimator: radius of a round opening as a share of half the longer side; above 1.42 it is out of sight.
 
     model: the `VesselModel`, in its own LPS coordinates. camera: of the pictures.
-    initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane, 20 mm
-    in depth and 5 degrees about a random axis, as a user might place it.
+    initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane,
+    20 mm in depth and 5 degrees about a random axis, as a user might place it.
     """
 
     def __init__(
@@ -95,7 +95,11 @@ class Phantom:
         # Pictures are made as the source sees them, and flipped at the end.
         self._own_camera = Camera.from_detector(width, height, self.c_arm.source_to_detector, spacing)
         self.camera = self._own_camera.flipped() if mirrored else self._own_camera
-        self._settings = settings or xray.XRaySettings(iodine_mg_ml=self._habit.iodine_mg_ml, photons=8000.0)
+        self._settings = settings or xray.XRaySettings(
+            iodine_mg_ml=self._habit.iodine_mg_ml,
+            photons=8000.0,
+            latitude=(0.35, 0.0),  # room for the contrast
+        )
         self._T_isocentre_model = rigid(translation=-_middle(anatomy, self.model.centreline))
         self._arrival = flow_distance(self.model.centreline) / self._habit.flow
 
@@ -106,9 +110,8 @@ class Phantom:
         y, x = np.mgrid[:height, :width]
         self._inside = np.hypot(x - (width - 1) / 2, y - (height - 1) / 2) < collimator * max(width, height) / 2
         toned = xray.tone(xray.transmit(torch.from_numpy(self._still)[None], self._settings), self._settings)
-        low, high = xray.limits(toned, self._settings, torch.from_numpy(self._inside)[None])
-        # Room below for contrast: the window is set once, so that the picture does not pump with the injection.
-        self._ends = (low - 0.35 * (high - low), high)
+        # The window is set once, so that the picture does not pump with the injection.
+        self._ends = xray.limits(toned, self._settings, torch.from_numpy(self._inside)[None])
         self._catheter = _catheter(anatomy, self.model.centreline)
         self._phase = rng.uniform(0, 2 * np.pi, 2)
 

@@ -54,7 +54,8 @@ class TrainingSamples:
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
         scene = place(rng, shape, spacing, centre)
         background.devices(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.3, 0.5, 0.2]))
-        settings = _draw_settings(rng)
+        subtracted = rng.uniform() < SUBTRACTED
+        settings = _draw_settings(rng, subtracted)
         line = xray.exposure_control(xray.attenuation(scene.tissue, scene.bone, scene.metal))
         vessel, lumen = np.zeros(shape, np.float32), None
         if rng.uniform() > EMPTY:
@@ -66,7 +67,7 @@ class TrainingSamples:
             'lumen': lumen,
             'inside': _collimator(rng, shape),
             'border': rng.uniform(0, 0.12),
-            'subtracted': rng.uniform() < SUBTRACTED,
+            'subtracted': subtracted,
             'shift': rng.normal(0, 0.35, 2) if rng.uniform() < 0.7 else rng.normal(0, 1.5, 2),
             'inverted': rng.uniform() < 0.12,
             'settings': settings,
@@ -96,9 +97,12 @@ class TrainingSamples:
         def pair(name):
             return tuple(column([s['settings'][name][i] for s in samples]) for i in (0, 1))
 
-        names = samples[0]['settings'].keys() - {'window', 'grey', 'iodine_mg_ml'}
+        names = samples[0]['settings'].keys() - {'window', 'latitude', 'grey', 'iodine_mg_ml'}
         settings = xray.XRaySettings(
-            **{name: column([s['settings'][name] for s in samples]) for name in names}, window=pair('window'), grey=pair('grey')
+            **{name: column([s['settings'][name] for s in samples]) for name in names},
+            window=pair('window'),
+            latitude=pair('latitude'),
+            grey=pair('grey'),
         )
         line, vessel, inside = (stack(name) for name in ('line', 'vessel', 'inside'))
 
@@ -112,10 +116,14 @@ class TrainingSamples:
         if chosen:
             # The mask picture of a subtraction: no contrast, taken earlier, so a little elsewhere.
             theta = torch.eye(2, 3, device=device).repeat(len(chosen), 1, 1)
-            theta[:, :, 2] = torch.tensor(np.array([samples[i]['shift'] for i in chosen]), dtype=torch.float32, device=device) * (2 / self.size)
+            theta[:, :, 2] = torch.tensor(
+                np.array([samples[i]['shift'] for i in chosen]), dtype=torch.float32, device=device
+            ) * (2 / self.size)
             at = torch.nn.functional.affine_grid(theta, (len(chosen), 1, self.size, self.size), align_corners=False)
             earlier = empty.clone()
-            earlier[chosen] = torch.nn.functional.grid_sample(empty[chosen][:, None], at, padding_mode='border', align_corners=False)[:, 0]
+            earlier[chosen] = torch.nn.functional.grid_sample(
+                empty[chosen][:, None], at, padding_mode='border', align_corners=False
+            )[:, 0]
             mask = xray.expose(earlier, settings, noise())[chosen]
             exposure[chosen] = exposure[chosen] / mask
             clean[chosen] = clean[chosen] / earlier[chosen]
@@ -137,7 +145,10 @@ class TrainingSamples:
         return image, (torch.from_numpy(label).to(device) * inside).round()
 
 
-def _draw_settings(rng):
+def _draw_settings(rng, subtracted):
+    # Systems differ in how much of the grey scale a picture fills; subtracted ones often lie flat about its middle.
+    flat = rng.uniform() < (0.7 if subtracted else 0.35)
+    most = (2.5 if subtracted else 0.8) if flat else 0.1
     subtle = rng.uniform() < 0.3
     return {
         'iodine_mg_ml': rng.uniform(60, 300),
@@ -150,14 +161,15 @@ def _draw_settings(rng):
         'tone': rng.uniform(0, 1),
         'edge_gain': 0.0 if subtle else rng.uniform(0, 1.5),
         'edge_blur': rng.uniform(1, 5),
-        'smoothing': rng.choice([0.0, rng.uniform(0.3, 1.0)]),
+        'smoothing': rng.choice([0.0, rng.uniform(0.3, 1.2)], p=[0.35, 0.65]),
         'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.005, 0.05), rng.uniform(0.02, 0.3)])),
+        'latitude': tuple(rng.uniform(0, most, 2)),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }
 
 
 def _draw_vessels(rng, kind, tree, spacing, shape, settings):
-    """Return what the contrast takes away (H, W), the lumen to label as (pixels, radii, segments), a catheter's metal."""
+    """Return what the contrast takes away (H, W), the lumen to label (pixels, radii, segments), a catheter's metal."""
     tree = replace(tree, points=tree.points * rng.normal(1.0, 0.06, 3), radii=tree.radii * rng.uniform(0.85, 1.2))
     points, radii = tree.points, tree.radii
     arm = CArm(
@@ -165,8 +177,12 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings):
         np.deg2rad(rng.uniform(-35, 35) if kind != 'iliofemoral' else rng.normal(0, 10)),
     )
     magnification = arm.source_to_detector / arm.source_to_isocentre
-    camera = Camera.from_detector(shape[1], shape[0], arm.source_to_detector, spacing * magnification, bool(rng.integers(2)))
-    focus = points[rng.integers(len(points))] + rng.normal(0, 0.15 * shape[0] * spacing, 3)
+    camera = Camera.from_detector(
+        shape[1], shape[0], arm.source_to_detector, spacing * magnification, bool(rng.integers(2))
+    )
+    share = rng.uniform()
+    focus = share * points[rng.integers(len(points))] + (1 - share) * points.mean(axis=0)
+    focus += rng.normal(0, 0.12 * shape[0] * spacing, 3)
     T_image_model = arm.T_image_isocentre @ rigid(rng.normal(0, 0.08, 3)) @ rigid(translation=-focus)
     points_image = apply(T_image_model, points)
     pixels = camera.project(points_image)
@@ -177,7 +193,11 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings):
         # The bolus on its way: a front, a tail, blurred by mixing.
         travel = flow_distance(tree)
         longest = travel.max()
-        front, length, mixing = rng.uniform(0.25, 1.4) * longest, rng.uniform(0.3, 1.5) * longest, rng.uniform(0.02, 0.15) * longest
+        front, length, mixing = (
+            rng.uniform(0.25, 1.4) * longest,
+            rng.uniform(0.3, 1.5) * longest,
+            rng.uniform(0.02, 0.15) * longest,
+        )
         concentration = _sigmoid((front - travel) / mixing) * (1 - _sigmoid((front - length - travel) / mixing))
     if rng.uniform() < 0.3:
         concentration = concentration * rng.uniform(0.15, 1.0, tree.branch.max() + 1)[tree.branch]
@@ -207,7 +227,9 @@ def _catheter(rng, kind, tree):
     if kind == 'coronary':
         return guide_catheter(tree, rng.normal(0, 0.03, 3))
     ends = np.flatnonzero(np.bincount(tree.edges.ravel()) == 1)
-    return coaxial_catheter(tree, int(rng.integers(0, np.count_nonzero(tree.branch == 0))), int(rng.choice(ends)), rng.uniform(0, 6))
+    return coaxial_catheter(
+        tree, int(rng.integers(0, np.count_nonzero(tree.branch == 0))), int(rng.choice(ends)), rng.uniform(0, 6)
+    )
 
 
 def _draw_catheter(rng, axis_image, camera):

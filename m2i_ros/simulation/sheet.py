@@ -1,6 +1,6 @@
 """A sheet of simulated frames with their masks, beside real ones where a folder is given, to be looked at.
 
-    python -m m2i_ros.simulation.sheet --out sheet.png [--real DIR] [--seed 0]
+python -m m2i_ros.simulation.sheet --out sheet.png [--real DIR] [--seed 0]
 """
 
 import argparse
@@ -31,7 +31,9 @@ def main(argv=None):
         frames = [phantom[i] for i in np.linspace(12, 0.6 * len(phantom) / 2 + 40, columns).astype(int)]
         sheet += [_row([f.image for f in frames]), _row([f.mask for f in frames])]
     if args.real:
-        paths = sorted(p for p in Path(args.real).iterdir() if p.suffix.lower() in ('.png', '.jpg', '.jpeg', '.tif', '.bmp'))
+        paths = sorted(
+            p for p in Path(args.real).iterdir() if p.suffix.lower() in ('.png', '.jpg', '.jpeg', '.tif', '.bmp')
+        )
         for start in range(0, min(len(paths), 3 * columns), columns):
             pictures = [cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in paths[start : start + columns]]
             row = [cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in pictures]

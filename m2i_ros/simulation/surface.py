@@ -1,6 +1,7 @@
 """The lumen surface of a centreline: the closed union of its tubes, cut flat at the free ends."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import fast_simplification
 import numpy as np
@@ -16,11 +17,13 @@ _GRID = {'iliofemoral': 1.0e-3, 'aortic_root': 0.8e-3, 'coronary': 0.3e-3}
 _FACES = 20000
 
 
+@lru_cache(maxsize=8)
 def make_anatomy(name, seed=0):
     """Return the `VesselModel` of the anatomy `name`: LPS, metres; another patient for each seed.
 
-    The surface is closed, has about 20,000 faces (twice that for the thinnest trees), and agrees with the centreline's radii to a fraction of a millimetre,
-    save for the three sinuses of an aortic root, where the radius is the mean of the section.
+    The surface is closed, has about 20,000 faces (twice that for the thinnest trees), and agrees with the centreline's
+    radii to a fraction of a millimetre, save for the three sinuses of an aortic root, where the radius is the mean of
+    the section.
     Raises ValueError for a name that `make_centreline` does not know.
     """
     tree = make_centreline(name, seed)

@@ -52,8 +52,8 @@ def guide_catheter(tree, bend=(0.0, 0.0, 0.0)):
 def open_segments(tree):
     """Return the segments (E, 2) along branches and their lengths (E,) in metres, side branches opened.
 
-    A side branch starts on its parent's axis: what lies inside the parent adds length 0, as there is only one lumen. Where
-    branches go on from a parent's end, all but the first count as side branches.
+    A side branch starts on its parent's axis: what lies inside the parent adds length 0, as there is only one lumen.
+    Where branches go on from a parent's end, all but the first count as side branches.
     """
     a, b = tree.edges.T
     joint = tree.branch[a] != tree.branch[b]

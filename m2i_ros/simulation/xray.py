@@ -6,8 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-# Linear attenuation at an effective 50 keV (about 80 kVp, filtered), per metre: mass attenuation coefficients of Hubbell
-# and Seltzer (NISTIR 5632, 1995) times density. Contrast is scaled by its iodine concentration.
+# Linear attenuation at an effective 50 keV (about 80 kVp, filtered), per metre: mass attenuation coefficients of
+# Hubbell and Seltzer (NISTIR 5632, 1995) times density. Contrast is scaled by its iodine concentration.
 WATER = 22.7
 BONE = 42.4 * 1.92
 STEEL = 196.0 * 7.9
@@ -30,6 +30,7 @@ class XRaySettings:
     edge_gain, edge_blur: unsharp masking: gain [0] and the blur's standard deviation in pixels.
     smoothing: noise filter and resampling, standard deviation in pixels [0].
     window: quantiles of the picture that become `grey`'s values; both clip.
+    latitude: how much further down and up the window reaches, in shares of its width [(0, 0)].
     grey: display values of the window's ends, in [0, 1].
     """
 
@@ -45,6 +46,7 @@ class XRaySettings:
     edge_blur: float = 2.0
     smoothing: float = 0.4
     window: tuple = (0.01, 0.99)
+    latitude: tuple = (0.0, 0.0)
     grey: tuple = (0.1, 0.9)
 
     def to(self, device):
@@ -67,7 +69,7 @@ def exposure_control(line_integral, target=1.5):
 
 
 def blur(image, sigma):
-    """Return the pictures (B, H, W) blurred by Gaussians of standard deviation `sigma` pixels, a number or (B, 1, 1)."""
+    """Return the pictures (B, H, W) blurred by Gaussians of deviation `sigma` pixels, a number or (B, 1, 1)."""
     sigma = torch.as_tensor(sigma, dtype=image.dtype, device=image.device).reshape(-1)
     radius = int(3 * float(sigma.max()) + 0.5)
     if radius == 0:
@@ -121,7 +123,9 @@ def limits(toned, settings, inside=None):
 
     inside: (B, H, W) bool, the collimator's opening; the window looks only there. None: everywhere.
     """
-    return _quantiles(toned, settings.window, inside)
+    low, high = _quantiles(toned, settings.window, inside)
+    width = high - low
+    return low - settings.latitude[0] * width, high + settings.latitude[1] * width
 
 
 def display(toned, ends, settings):

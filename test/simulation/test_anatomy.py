@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial import cKDTree
 
 from m2i_ros.simulation import ANATOMIES, make_anatomy, make_centreline
 from m2i_ros.simulation.surface import free_ends
+from m2i_ros.simulation.vessels import flow_distance
 
 CASES = [('iliofemoral', 0), ('aortic_root', 1), ('coronary', 2)]
 
@@ -30,8 +32,6 @@ def test_the_surface_is_closed_and_outward(model):
 def test_the_surface_lies_a_radius_away_from_the_centreline(model):
     mesh, tree = _mesh(model), model.centreline
     points, radii = trimesh.sample.sample_surface(mesh, 20000, seed=0)[0], tree.radii
-    from scipy.spatial import cKDTree
-
     distance = cKDTree(points).query(tree.points)[0]
     # Away from joints (a side branch opens the wall, its own start is inside the parent), ends and sinuses.
     joints = tree.edges[tree.branch[tree.edges[:, 0]] != tree.branch[tree.edges[:, 1]]]
@@ -67,10 +67,10 @@ def _inside(model, points):
 
 
 def test_cut_ends_are_flat_and_known(model):
-    ends, way = free_ends(model.centreline)
+    ends, _ = free_ends(model.centreline)
     area = trimesh.triangles.area(model.vertices[model.faces])
     centre = model.vertices[model.faces].mean(axis=1)
-    for end, out in zip(ends, way, strict=True):
+    for end in ends:
         radius = model.centreline.radii[end]
         off = centre - model.centreline.points[end]
         here = model.cap_faces & (np.linalg.norm(off, axis=1) < 1.5 * radius + 5e-4)
@@ -94,8 +94,6 @@ def test_centrelines_are_whole_graphs_of_plausible_vessels(name, seed):
     assert np.isfinite(tree.points).all()
     assert 0.1e-3 < tree.radii.min() and tree.radii.max() < 30e-3
     # Connected and a tree: one edge fewer than points, every point reached.
-    from m2i_ros.simulation.vessels import flow_distance
-
     assert len(tree.edges) == len(tree.points) - 1
     assert np.isfinite(flow_distance(tree)).all()
     for b in np.unique(tree.branch):

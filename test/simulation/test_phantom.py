@@ -8,6 +8,7 @@ import pytest
 
 from m2i_ros.geometry import CArm, apply, inverse, is_rigid, rotation_angle
 from m2i_ros.simulation import Phantom
+from m2i_ros.simulation.vessels import flow_distance
 
 SIZE = {'width': 192, 'height': 160, 'duration': 4.0, 'frame_rate': 10.0, 'plateau': 2.0, 'injections': (0.5,)}
 
@@ -42,6 +43,14 @@ def test_a_frame_does_not_depend_on_which_came_before(phantom):
         assert np.array_equal(phantom[i].image, again[i].image)
         assert np.array_equal(phantom[i].T_image_model, again[i].T_image_model)
     assert not np.array_equal(phantom[4].image, phantom[5].image)
+
+
+def test_each_frame_has_noise_of_its_own(phantom):
+    first, second, third = (phantom[i].image.astype(float) for i in (0, 1, 2))
+    grain = [np.ravel((a - b)[:40, :40]) for a, b in ((first, second), (third, second))]
+    # Differences that share one frame correlate by a half; frozen noise would leave nothing.
+    assert min(g.std() for g in grain) > 0.5
+    assert 0.3 < np.corrcoef(*grain)[0, 1] < 0.7
 
 
 def test_before_the_injection_there_is_nothing_to_see_and_later_much(phantom, full):
@@ -83,10 +92,9 @@ def test_poses_are_rigid_and_move_by_millimetres(phantom):
 
 def test_contrast_flows_from_the_root(phantom):
     """On its way in, points nearer to the root are never emptier."""
-    from m2i_ros.simulation.vessels import flow_distance
-
     order = np.argsort(flow_distance(phantom.model.centreline))
     for t in (0.7, 1.0, 1.6):
+        assert phantom._concentration(t).argmax() == 0
         assert (np.diff(phantom._concentration(t)[order]) < 1e-9).all()
 
 

@@ -9,7 +9,14 @@ import torch
 from m2i_ros.simulation import xray
 
 NEUTRAL = xray.XRaySettings(
-    photons=float('inf'), scatter=0.0, blur=0.0, electronic_noise=0.0, vignetting=0.0, tone=1.0, edge_gain=0.0, smoothing=0.0
+    photons=float('inf'),
+    scatter=0.0,
+    blur=0.0,
+    electronic_noise=0.0,
+    vignetting=0.0,
+    tone=1.0,
+    edge_gain=0.0,
+    smoothing=0.0,
 )
 
 
@@ -65,10 +72,19 @@ def test_a_batch_with_settings_of_its_own_equals_pictures_one_by_one(line):
     def pack(*values):
         return torch.tensor(values).reshape(-1, 1, 1)
 
-    batch = replace(NEUTRAL, blur=pack(0.7, 1.9), scatter=pack(0.1, 0.5), tone=pack(0.3, 0.9), edge_gain=pack(0.0, 1.0), edge_blur=pack(1.0, 3.0))
+    batch = replace(
+        NEUTRAL,
+        blur=pack(0.7, 1.9),
+        scatter=pack(0.1, 0.5),
+        tone=pack(0.3, 0.9),
+        edge_gain=pack(0.0, 1.0),
+        edge_blur=pack(1.0, 3.0),
+    )
     together = xray.tone(xray.transmit(line, batch), batch)
     for i in range(2):
-        alone = replace(NEUTRAL, **{k: float(getattr(batch, k)[i]) for k in ('blur', 'scatter', 'tone', 'edge_gain', 'edge_blur')})
+        alone = replace(
+            NEUTRAL, **{k: float(getattr(batch, k)[i]) for k in ('blur', 'scatter', 'tone', 'edge_gain', 'edge_blur')}
+        )
         assert torch.allclose(together[i : i + 1], xray.tone(xray.transmit(line[i : i + 1], alone), alone), atol=1e-5)
 
 
