@@ -23,11 +23,12 @@ class Registration:
     state: after this frame. accepted: the pose is believed: only then it may reach a controller. reason: in words, why
     not (or why only held), empty while TRACKING.
     T_image_model: (4, 4), metres, or None where there is no estimate.
-    covariance: (6, 6) of xi = (x, y, z, rotation about the fixed axes x, y, z) as `geometry.perturb` applies it with the
-    pivot at the model origin's position, metres and radians; None with T_image_model.
+    covariance: (6, 6) of xi = (x, y, z, rotation about the fixed axes x, y, z) as `geometry.perturb` applies it with
+    the pivot at the model origin's position, metres and radians; None with T_image_model.
     probability: that the projected error is below `accept_mm`, in [0, 1].
     recall, precision: of the projected model against the mask, inside the valid region; NaN without an estimate.
-    residual_mm: root mean square distance between mask and model contours, at the model's depth; NaN likewise.
+    residual_mm: root mean square distance between mask and model contours where they match (within 3 px), at the
+    model's depth; NaN likewise.
     """
 
     state: State

@@ -1,0 +1,149 @@
+"""The whole pipeline, on live topics or with a source of its own.
+
+ros2 launch m2i_ros pipeline.launch.py --show-args
+"""
+
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchDescription
+
+YES_NO = ['true', 'false', 'True', 'False']
+
+# name: (default, description, choices or None)
+ARGUMENTS = {
+    'source': (
+        'none',
+        'Where the pictures come from: none = live topics, nothing is played; phantom = a simulated injection; '
+        'images = a folder of pictures; case = a recorded case.',
+        ['none', 'phantom', 'images', 'case'],
+    ),
+    'path': (
+        '',
+        'What source plays: the folder of images, the case folder; for phantom ANATOMY or ANATOMY:SEED '
+        '(iliofemoral:0 if empty).',
+        None,
+    ),
+    'model': (
+        '',
+        'The vessel model to register: a mesh, an .npz from prepare_model, or a case folder. Empty: the one of the '
+        'phantom or the case, or that of params_file.',
+        None,
+    ),
+    'params_file': ('', 'YAML file of parameters, see config/pipeline.yaml. Launch arguments go before it.', None),
+    'composed': ('true', 'true: one process; false: segmentation and registration in a process each.', YES_NO),
+    'namespace': ('', 'Namespace of all nodes and topics.', None),
+    'use_sim_time': ('false', 'Take time from /clock.', YES_NO),
+    'image_transport': ('raw', 'What the pipeline listens to: image, or image/compressed.', ['raw', 'compressed']),
+    'record': (
+        'auto',
+        'Folder for the report: figures, overlay video, contact sheet, bag. auto: m2i_record/TIME with a source, '
+        'nothing on live topics. Empty: nothing.',
+        None,
+    ),
+    'loop': ('false', 'Play the source again and again.', YES_NO),
+    'rviz': ('false', 'Show model, centreline and overlay in RViz.', YES_NO),
+    'log_level': ('info', 'Least severity that is logged.', ['debug', 'info', 'warn', 'error', 'fatal']),
+}
+
+
+def generate_launch_description():
+    """Return the description: the arguments, then what they ask for."""
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
+        for name, (default, description, choices) in ARGUMENTS.items()
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=start)])
+
+
+def start(context):
+    """Return the actions that the arguments ask for. Raises RuntimeError, with what to do, where they cannot be met."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    source, path, model = given['source'], given['path'], given['model']
+    playing = {'source': source, 'loop': is_true(given['loop'])}
+
+    if source == 'phantom':
+        anatomy, _, seed = (path or 'iliofemoral').partition(':')
+        if not (seed or '0').isdigit():
+            raise RuntimeError(f'path:={path}: must be ANATOMY or ANATOMY:SEED, as iliofemoral:0')
+        playing.update(anatomy=anatomy, seed=int(seed or 0))
+        model = model or f'phantom:{anatomy}:{seed or 0}'
+    elif source != 'none':
+        if not path:
+            raise RuntimeError(f'source:={source} needs path:=FOLDER, the folder that holds the {source}')
+        playing['path'] = existing('path', path)
+        if source == 'case':
+            model = model or playing['path']
+    elif path:
+        raise RuntimeError(f'path:={path} is for source:=phantom, images or case: which one is it?')
+
+    common = {'use_sim_time': is_true(given['use_sim_time'])}
+    files = [existing('params_file', given['params_file'])] if given['params_file'] else []
+    if model:
+        common['model.path'] = model if model.startswith('phantom:') else existing('model', model)
+    pipeline = {**common, 'image_transport': given['image_transport']}
+
+    def node(executable, parameters):
+        return Node(
+            package='m2i_ros',
+            executable=executable,
+            namespace=given['namespace'],
+            output='screen',
+            parameters=[*files, parameters],
+            ros_arguments=['--log-level', given['log_level']],
+        )
+
+    executables = ['pipeline_node'] if is_true(given['composed']) else ['segmentation_node', 'registration_node']
+    nodes = [node(executable, pipeline) for executable in executables]
+    record = given['record']
+    if record == 'auto':
+        record = '' if source == 'none' else f'm2i_record/{datetime.now():%Y%m%d_%H%M%S}'
+    if source != 'none' or record:
+        record = record and str(Path(record).expanduser().absolute())
+        nodes.append(node('monitor_node', {**common, 'record': record}))
+    if source != 'none':
+        nodes.append(node('source_node', {**common, **playing}))
+
+    actions = list(nodes)
+    # None of them is dispensable; monitor_node ends when its report is written.
+    for needed in nodes:
+        end = EmitEvent(event=Shutdown(reason='a node has ended'))
+        actions.append(RegisterEventHandler(OnProcessExit(target_action=needed, on_exit=[end])))
+    if is_true(given['rviz']):
+        actions.append(rviz(given['namespace'], common))
+    return actions
+
+
+def rviz(namespace, parameters):
+    """Return the action that starts RViz. Raises RuntimeError where it is not installed."""
+    if not shutil.which('rviz2'):
+        raise RuntimeError('rviz:=true: rviz2 is not installed here (apt install ros-$ROS_DISTRO-rviz2)')
+    config = Path(__file__).resolve().parents[1] / 'config' / 'm2i.rviz'
+    return Node(
+        package='rviz2',
+        executable='rviz2',
+        namespace=namespace,
+        arguments=['-d', str(config)],
+        parameters=[parameters],
+        output='screen',
+    )
+
+
+def existing(argument, path):
+    """Return the absolute path. Raises RuntimeError where nothing is there."""
+    found = Path(path).expanduser().absolute()
+    if not found.exists():
+        raise RuntimeError(f'{argument}:={path}: there is no {found}')
+    return str(found)
+
+
+def is_true(text):
+    """Return the truth of a launch argument."""
+    return text.lower() == 'true'

@@ -1,0 +1,288 @@
+"""source_node: plays the X-ray system. Publishes a phantom, a folder of pictures or a recorded case."""
+
+import array
+import itertools
+import logging
+import sys
+import threading
+import time
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from m2i_ros.ros.camera_info import fill_camera_info
+from m2i_ros.ros.diagnostics import status
+from m2i_ros.ros.frame_node import run
+from m2i_ros.ros.images import fill_image
+from m2i_ros.ros.parameters import Parameter, Parameters
+from m2i_ros.ros.qos import LATCHED, RELIABLE
+from m2i_ros.ros.stamps import decimal
+from m2i_ros.ros.transforms import fill_pose
+from m2i_ros.sources import SourceError, open_source
+from m2i_ros.sources.look_ahead import look_ahead
+from m2i_ros.sources.opening import KINDS
+
+SETTLED = 1.0  # seconds without a new listener after which all are taken to be there
+MONITOR = 'monitor_node'
+ASK_AGAIN = 5.0  # seconds between two complaints that nobody listens
+
+SOURCE = (
+    Parameter('source', 'phantom', 'What to play.', choices=KINDS),
+    Parameter('path', '', 'Of source images: a folder of pictures. Of source case: a case folder or its case.yaml.'),
+    Parameter('loop', False, 'Start again at the end.'),
+    Parameter(
+        'stepped',
+        'auto',
+        'Send a frame once the last one was answered; auto: all but the phantom.',
+        choices=('auto', 'true', 'false'),
+    ),
+    Parameter(
+        'step_timeout',
+        10.0,
+        'How long a stepped source waits for an answer before it goes on.',
+        's',
+        minimum=0.1,
+        maximum=600.0,
+    ),
+    Parameter(
+        'start_timeout', 180.0, 'How long to wait for a pipeline before giving up.', 's', minimum=1.0, maximum=86400.0
+    ),
+    Parameter('frame_rate', 15.0, 'Of phantom and images; a case states its own.', 'Hz', minimum=0.1, maximum=120.0),
+    Parameter('frame_id', 'xray', 'Frame of the pictures: origin at the X-ray source, z towards the detector.'),
+    Parameter(
+        'image_transport', 'raw', 'Publish `image` (raw) or `image/compressed` (PNG).', choices=('raw', 'compressed')
+    ),
+    Parameter('anatomy', 'iliofemoral', 'Of the phantom.', choices=('iliofemoral', 'aortic_root')),
+    Parameter('seed', 0, 'Of the phantom: another seed is another patient.', minimum=0, maximum=2**31 - 1),
+    Parameter('width', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
+    Parameter('height', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
+    Parameter('duration', 20.0, 'Of the phantom: one injection.', 's', minimum=0.5, maximum=3600.0),
+    Parameter('mirrored', False, 'Of the phantom: pictures stored as displayed (fx < 0).'),
+)
+
+
+class SourceNode(Node):
+    """Publishes image, camera_info and initialpose, the truth where it is known, and how far it is (source/status)."""
+
+    def __init__(self):
+        super().__init__('source_node')
+        self.parameters = Parameters(self, SOURCE)
+        self._forward_warnings()
+        self._source = self._open()
+        stepped = self.parameters['stepped']
+        self._stepped = stepped == 'true' or (stepped == 'auto' and not self._source.realtime)
+        self._compressed = self.parameters['image_transport'] == 'compressed'
+        self._image_topic = 'image/compressed' if self._compressed else 'image'
+        self._image = self.create_publisher(CompressedImage if self._compressed else Image, self._image_topic, RELIABLE)
+        self._camera_info = self.create_publisher(CameraInfo, 'camera_info', RELIABLE)
+        self._initial_pose = self.create_publisher(PoseWithCovarianceStamped, 'initialpose', LATCHED)
+        self._true_mask = self.create_publisher(Image, 'truth/mask', RELIABLE)
+        self._true_pose = self.create_publisher(PoseStamped, 'truth/pose', RELIABLE)
+        # Deep enough that no frame's name is lost to a reader that is busy for a second.
+        several = QoSProfile(depth=30, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._status = self.create_publisher(DiagnosticStatus, 'source/status', several)
+        self._answered = threading.Condition()
+        self._answers = {}  # topic: the last stamp answered, (sec, nanosec)
+        if self._stepped:
+            self.create_subscription(Image, 'vessel/mask', self._take_mask, RELIABLE)
+            self.create_subscription(DiagnosticStatus, 'registration/status', self._take_status, RELIABLE)
+        self._progress = {'frame': 0, 'unanswered': 0, 'late': 0, 'name': '', 'stamp': ''}
+        self._last_stamp = 0
+        self._stop = threading.Event()
+        self._player = threading.Thread(target=self._play, name='player', daemon=True)
+        self._player.start()
+
+    def close(self):
+        """End the player."""
+        self._stop.set()
+        self._player.join()
+
+    def _open(self):
+        kind = self.parameters['source']
+        self.get_logger().info(f'opening source {kind} {self.parameters["path"]}'.rstrip())
+        phantom = ('anatomy', 'seed', 'width', 'height', 'duration', 'mirrored') if kind == 'phantom' else ()
+        settings = {name: self.parameters[name] for name in phantom}
+        return open_source(kind, self.parameters['path'], self.parameters['frame_rate'], **settings)
+
+    def _forward_warnings(self):
+        """Let the warnings of the sources, which know nothing of ROS, appear in the log."""
+        node_log = self.get_logger()
+
+        class Forward(logging.Handler):
+            def emit(self, record):
+                node_log.warning(record.getMessage())
+
+        logging.getLogger('m2i_ros.sources').addHandler(Forward())
+
+    # The player, on its own thread
+
+    def _play(self):
+        try:
+            for turn in itertools.count(1):
+                # The first frame takes longest, compilation and all: it and those after it are made while others start.
+                frames = look_ahead(self._source)
+                first = next(frames, None)
+                if first is None:
+                    raise SourceError(f'{self.parameters["path"]}: not one picture can be read')
+                if turn == 1 and not self._wait_for_listeners():
+                    return
+                self._play_once(itertools.chain([first], frames))
+                if self._stop.is_set():
+                    return
+                if not self.parameters['loop']:
+                    break
+                self.get_logger().info(f'played {turn} times, once more')
+            self._tell('finished')
+            self.get_logger().info(f'finished: {self._progress["frame"]} frames sent')
+        except ValueError as error:  # SourceError, ModelError
+            self.get_logger().error(str(error))
+            self._tell('failed', DiagnosticStatus.ERROR)
+
+    def _wait_for_listeners(self):
+        """Wait until somebody takes the pictures and somebody finds vessels; return False where told to stop."""
+        begun = time.monotonic()
+        complained = seen_since = begun
+        last_seen = None
+        self._tell('waiting')
+        while not self._stop.wait(0.1):
+            now = time.monotonic()
+            seen, missing = self._listeners()
+            if seen != last_seen:
+                last_seen, seen_since = seen, now
+            if not missing:
+                if now - seen_since >= SETTLED:
+                    return True
+                continue
+            if now - begun > self.parameters['start_timeout']:
+                raise SourceError(
+                    f'{missing} after {now - begun:.0f} s: is the pipeline up, in this namespace and domain?'
+                )
+            if now - complained > ASK_AGAIN:
+                complained = now
+                self.get_logger().info(f'waiting for the pipeline: {missing} yet')
+        return False
+
+    def _listeners(self):
+        """Return who takes part, to be compared with who did before, and what is missing, in words."""
+        takers = {info.node_name for info in self.get_subscriptions_info_by_topic(self._image.topic_name)}
+        finders = self.count_publishers('vessel/mask')
+        followers = {info.node_name for info in self.get_subscriptions_info_by_topic(self._status.topic_name)}
+        missing = ''
+        if not takers - {MONITOR}:
+            missing = f'nobody subscribes to {self._image.topic_name}'
+        elif not finders:
+            missing = f'nobody publishes {self.resolve_topic_name("vessel/mask")}'
+        elif MONITOR in followers - takers:  # it takes pictures once it has found the pipeline itself
+            missing = f'{MONITOR} is not ready'
+        return (takers, finders, followers), missing
+
+    def _play_once(self, frames):
+        period = 1.0 / self._source.frame_rate
+        self._send_initial_pose()
+        # Never back, never twice, also where the clock stands still between two turns.
+        origin = max(self.get_clock().now().nanoseconds, self._last_stamp + round(1e9 * period))
+        start = time.monotonic()
+        for frame in frames:
+            if not self._stepped:
+                late = time.monotonic() - (start + frame.stamp)
+                if late < 0:
+                    self._stop.wait(-late)
+                elif late > period:
+                    # The machine is too slow: the X-ray system pauses, rather than date its pictures back.
+                    start += late
+                    origin += round(1e9 * late)
+                    self._progress['late'] += 1
+            if self._stop.is_set():
+                return
+            self._last_stamp = origin + round(1e9 * frame.stamp)
+            self._send(frame)
+            if self._stepped:
+                self._wait_for_answer()
+
+    def _send(self, frame):
+        header = self._header()
+        self._progress['frame'] += 1
+        self._progress['name'] = frame.name
+        self._progress['stamp'] = decimal(header.stamp)
+        self._tell('playing')
+        if frame.camera is not None:
+            self._camera_info.publish(fill_camera_info(CameraInfo(), header, frame.camera))
+        if self._compressed:
+            _, png = cv2.imencode('.png', frame.image, (cv2.IMWRITE_PNG_COMPRESSION, 1))
+            self._image.publish(CompressedImage(header=header, format='png', data=array.array('B', png.tobytes())))
+        else:
+            self._image.publish(fill_image(Image(), header, frame.image))
+        if frame.T_image_model is not None:
+            pose = PoseStamped(header=header)
+            fill_pose(pose.pose, frame.T_image_model)
+            self._true_pose.publish(pose)
+        if frame.mask is not None:
+            self._true_mask.publish(fill_image(Image(), header, frame.mask))
+
+    def _send_initial_pose(self):
+        if self._source.initial_pose is None:
+            return
+        pose = PoseWithCovarianceStamped(header=Header(frame_id=self.parameters['frame_id']))
+        pose.header.stamp = self.get_clock().now().to_msg()
+        fill_pose(pose.pose.pose, self._source.initial_pose)
+        self._initial_pose.publish(pose)
+
+    def _header(self):
+        return Header(stamp=Time(nanoseconds=self._last_stamp).to_msg(), frame_id=self.parameters['frame_id'])
+
+    def _wait_for_answer(self):
+        """Wait until the last frame was worked on, so that none is overwritten by its successor."""
+        # The status comes last, and for a frame that was refused as well; without a registration the mask must do.
+        topic = 'registration/status' if self.count_publishers('registration/status') else 'vessel/mask'
+        stamp = self._progress['stamp']
+        deadline = time.monotonic() + self.parameters['step_timeout']
+        with self._answered:
+            while self._answers.get(topic) != stamp and not self._stop.is_set():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self._progress['unanswered'] += 1
+                    name = self._progress['name'] or self._progress['frame']
+                    self.get_logger().warning(
+                        f'no {self.resolve_topic_name(topic)} for frame {name} within '
+                        f'{self.parameters["step_timeout"]:g} s: going on without'
+                    )
+                    return
+                self._answered.wait(min(left, 0.2))
+
+    def _take_mask(self, message):
+        self._take('vessel/mask', decimal(message.header.stamp))
+
+    def _take_status(self, message):
+        self._take('registration/status', {pair.key: pair.value for pair in message.values}.get('stamp'))
+
+    def _take(self, topic, stamp):
+        with self._answered:
+            self._answers[topic] = stamp
+            self._answered.notify()
+
+    def _tell(self, message, level=DiagnosticStatus.OK):
+        values = {
+            'source': self.parameters['source'],
+            'path': self.parameters['path'],
+            'of': len(self._source),
+            'frame_rate': float(self._source.frame_rate),
+            'stepped': self._stepped,
+            'skipped': len(self._source.skipped),
+            **self._progress,
+        }
+        self._status.publish(status(level, 'source', message, values))
+
+
+def main(argv=None):
+    """Run the node; return the exit code."""
+    return run(SourceNode, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

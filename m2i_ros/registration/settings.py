@@ -1,0 +1,66 @@
+"""What can be set about a registration."""
+
+import math
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """Settings of a `Registrar`: metres, radians and seconds, but for `accept_mm`.
+
+    accept_mm: millimetres at the model's depth; a pose is accepted only where the predicted projected error is below.
+    accept_probability: a pose is accepted only where its probability is at least this.
+    max_hold: seconds without contrast for which the last pose is still given out.
+    max_doubt: seconds for which a track survives frames whose evidence is refused (nothing is given out meanwhile).
+    starts: poses tried in a search, from each place to start from.
+    min_vessel_fraction: share of the valid picture that must be vessel before a search is worth its time.
+    min_contrast: share of the projected model that must be vessel to track it; below, contrast counts as gone.
+    max_filling: relative growth of the vessel area per second above which contrast counts as still filling in; the
+    search waits for it to slow down.
+    prior_rotation, prior_in_plane, prior_depth: standard deviations of an initial pose given without a covariance,
+    about the model's centroid; radians and metres.
+    drift_rotation, drift_in_plane, drift_depth: how far the anatomy moves unseen: a random walk's standard deviation
+    after one second; radians and metres. It predicts the next frame and lets the covariance grow in HOLDING.
+
+    Raises ValueError naming the setting, its value and the range.
+    """
+
+    accept_mm: float = 1.0
+    accept_probability: float = 0.5
+    max_hold: float = 2.0
+    max_doubt: float = 0.5
+    starts: int = 64
+    min_vessel_fraction: float = 0.005
+    min_contrast: float = 0.2
+    max_filling: float = 1.0
+    prior_rotation: float = math.radians(10)
+    prior_in_plane: float = 0.04
+    prior_depth: float = 0.06
+    drift_rotation: float = math.radians(3)
+    drift_in_plane: float = 0.005
+    drift_depth: float = 0.005
+
+    RANGES = {
+        'accept_mm': (0.01, 100.0),
+        'accept_probability': (0.0, 1.0),
+        'max_hold': (0.0, 3600.0),
+        'max_doubt': (0.0, 3600.0),
+        'starts': (1, 4096),
+        'min_vessel_fraction': (0.0, 1.0),
+        'min_contrast': (0.0, 1.0),
+        'max_filling': (0.0, 1000.0),
+        'prior_rotation': (1e-3, math.pi),
+        'prior_in_plane': (1e-4, 1.0),
+        'prior_depth': (1e-4, 1.0),
+        'drift_rotation': (1e-4, math.pi),
+        'drift_in_plane': (1e-5, 1.0),
+        'drift_depth': (1e-5, 1.0),
+    }
+
+    def __post_init__(self):
+        for field in fields(self):
+            value, (low, high) = getattr(self, field.name), self.RANGES[field.name]
+            if not low <= value <= high:  # NaN fails too
+                raise ValueError(f'{field.name} = {value}: must be from {low} to {high}')
+        if self.starts != int(self.starts):
+            raise ValueError(f'starts = {self.starts}: must be a whole number')

@@ -1,0 +1,275 @@
+"""The registration from frame to frame: what is believed, and when it no longer is."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from m2i_ros.geometry import apply, is_rigid
+from m2i_ros.model.projection import silhouette
+from m2i_ros.registration.confidence import (
+    RIVAL_DISTANCE,
+    RIVAL_OVERLAP,
+    distance_mm,
+    judge,
+    millimetres_per_pixel,
+    points_in_view,
+    predicted_mm,
+)
+from m2i_ros.registration.contour import ContourSurface
+from m2i_ros.registration.refine import Prior, refine
+from m2i_ros.registration.result import Registration, State
+from m2i_ros.registration.search import PriorProposer, best_shifts
+from m2i_ros.registration.settings import RegistrationSettings
+from m2i_ros.registration.uncertainty import isotropic
+from m2i_ros.registration.view import view_of
+
+# Distances above which contours count little, in pixels of the half-size view (30, 12, 5 at full size) and of the full.
+SEARCH_SCALES = (15.0, 6.0, 2.5)
+TRACK_SCALES = (6.0, 2.5)
+FINE_SCALES = (5.0, 2.0)
+CANDIDATES = 4  # starts that a search refines
+FINALISTS = 2  # of these, refined at full size
+REACH = 6  # pixels of the half-size view by which a vessel may move between frames and still count as contrast
+
+
+@dataclass(frozen=True)
+class _Track:
+    """The last accepted pose: `prior` at `stamp`. doubted: the stamp since which frames are refused, or None."""
+
+    prior: Prior
+    stamp: float
+    probability: float
+    doubted: float | None = None
+
+
+class Registrar:
+    """Registers the model to one frame after another, and says which poses are believed.
+
+    model: VesselModel, or None; can be set at any time, which drops the track. settings: RegistrationSettings; can be
+    replaced at any time.
+
+    One thread at a time. Only a frame's `mask` and `valid` are used. Same frames, same answers.
+    """
+
+    def __init__(self, model=None, settings=None):
+        self.settings = settings or RegistrationSettings()
+        self._initial = None
+        self.model = model
+
+    @property
+    def model(self):
+        return self._model
+
+    @model.setter
+    def model(self, model):
+        self._model = model
+        self._surface = None if model is None else ContourSurface.from_model(model)
+        self.reset()
+
+    def reset(self):
+        """Forget the track: the next frame searches from the initial pose, which is kept."""
+        self._track = None
+        self._last_prior = None
+        self._camera = None
+        self._stamp = None
+        self._area = None
+
+    def set_initial_pose(self, T_image_model, covariance=None):
+        """Drop the track and search from this pose.
+
+        T_image_model: (4, 4), metres. covariance: (6, 6), pivot at the model origin's position as in `Registration`;
+        None or all zeros (unknown, in ROS) for the settings' prior.
+        Raises ValueError where the pose is not rigid or the covariance not one.
+        """
+        if not is_rigid(T_image_model):
+            raise ValueError(f'initial pose is not a rigid 4x4 motion: {np.asarray(T_image_model).tolist()}')
+        if covariance is not None:
+            covariance = np.asarray(covariance, dtype=float)
+            if covariance.shape != (6, 6) or not np.isfinite(covariance).all():
+                raise ValueError(f'initial pose: covariance of shape {covariance.shape} must be 6x6 and finite')
+            covariance = (covariance + covariance.T) / 2
+            if np.linalg.eigvalsh(covariance).min() < -1e-9:
+                raise ValueError('initial pose: covariance has negative eigenvalues')
+            if not covariance.any():
+                covariance = None
+        self._initial = (np.array(T_image_model, dtype=float), covariance)
+        self.reset()
+
+    def register(self, vessels, camera, stamp):
+        """Return the `Registration` of one frame.
+
+        vessels: VesselMask of the camera's size. camera: Camera, or None where it is not known. stamp: seconds.
+        Raises ValueError where mask and camera differ in size.
+        """
+        missing = self._missing(camera)
+        if missing:
+            return Registration(State.WAITING, reason=missing)
+        if vessels.mask.shape != (camera.height, camera.width):
+            raise ValueError(
+                f'mask is {vessels.mask.shape[1]}x{vessels.mask.shape[0]} but the camera says '
+                f'{camera.width}x{camera.height}: publish the camera_info of this picture size'
+            )
+        if self._camera is not None and camera != self._camera:
+            self.reset()
+            self._camera = camera
+            return Registration(State.SEARCHING, reason='the camera changed: searching anew')
+        if self._stamp is not None and stamp < self._stamp:
+            back = self._stamp - stamp
+            self.reset()
+            self._camera, self._stamp = camera, stamp
+            return Registration(State.SEARCHING, reason=f'the stamp went back by {back:.3f} s: a new run')
+        elapsed = 0.0 if self._stamp is None else stamp - self._stamp
+        self._camera, self._stamp = camera, stamp
+
+        full = view_of(vessels, camera)
+        half = full.reduced(0.5)
+        filling = self._filling(full, elapsed)
+        return self._search(full, half, stamp, filling) if self._track is None else self._follow(full, half, stamp)
+
+    def _missing(self, camera):
+        if self._model is None:
+            return 'no model'
+        if camera is None:
+            return 'no camera_info'
+        if self._initial is None:
+            return 'no initial pose: give one, or the C-arm angles'
+        return ''
+
+    def _filling(self, view, elapsed):
+        """Return the relative growth of the vessel area per second since the last frame, and keep the area."""
+        before, self._area = self._area, np.count_nonzero(view.mask > 127) / max(np.count_nonzero(view.valid), 1)
+        return (
+            (self._area - before) / (self._area * elapsed) if before is not None and self._area > 0 < elapsed else 0.0
+        )
+
+    def _initial_prior(self):
+        T, covariance = self._initial
+        return self._broad(T) if covariance is None else Prior(T, covariance + 1e-2 * self._drift(T, 1.0))
+
+    def _broad(self, T):
+        s = self.settings
+        return Prior(T, isotropic(T, self._model.centroid, s.prior_rotation, s.prior_in_plane, s.prior_depth))
+
+    def _drift(self, T, seconds):
+        """Return the covariance (6, 6) of the anatomy's unseen motion in some seconds."""
+        s = self.settings
+        return seconds * isotropic(T, self._model.centroid, s.drift_rotation, s.drift_in_plane, s.drift_depth)
+
+    # Searching
+
+    def _search(self, full, half, stamp, filling):
+        s = self.settings
+        if self._area < s.min_vessel_fraction:
+            return Registration(State.SEARCHING, reason=f'too little vessel: {100 * self._area:.2f}% of the picture')
+        if filling > s.max_filling:
+            return Registration(State.SEARCHING, reason='contrast is filling in')
+        candidates = self._candidates(full)
+        coarse = [(refine(self._surface, half.contour, half.camera, T, p, SEARCH_SCALES), p) for T, p in candidates]
+        coarse.sort(key=lambda pair: pair[0].cost)
+        fits = [
+            refine(self._surface, full.contour, full.camera, f.T_image_model, p, FINE_SCALES)
+            for f, p in coarse[:FINALISTS]
+        ]
+        best = min(fits, key=lambda fit: fit.cost)
+        points = points_in_view(self._surface, best.T_image_model, full)
+        overlap = half.overlap(self._surface, best.T_image_model)[0]
+        rivalled = any(
+            distance_mm(best.T_image_model, T, points, full.camera) > RIVAL_DISTANCE * s.accept_mm
+            and half.overlap(self._surface, T)[0] > RIVAL_OVERLAP * overlap
+            for T in [f.T_image_model for f, _ in coarse[FINALISTS:]] + [f.T_image_model for f in fits if f is not best]
+        )
+        judgement = judge(
+            predicted_mm(best.covariance, best.T_image_model, points, full.camera), best.model_share, rivalled, s
+        )
+        return self._report(best, judgement, full, points, stamp, State.SEARCHING)
+
+    def _candidates(self, full):
+        """Return the most promising (pose, prior) of all starts, shifted in plane."""
+        s = self.settings
+        priors = [self._initial_prior()] + ([self._broad(self._last_prior.T_image_model)] if self._last_prior else [])
+        small = full.reduced(0.125)
+        found = []
+        for prior in priors:
+            starts = PriorProposer(prior)(max(1, s.starts // len(priors)))
+            limit = (
+                2.5 * s.prior_in_plane * small.camera.fy / max(apply(prior.T_image_model, self._model.centroid)[2], 0.1)
+            )
+            poses, overlaps = best_shifts(self._surface, starts, small, limit)
+            found += [(overlap, T, prior) for T, overlap in zip(poses, overlaps)]
+        found.sort(key=lambda item: -item[0])
+        return [(T, prior) for _, T, prior in found[:CANDIDATES]]
+
+    # Tracking
+
+    def _follow(self, full, half, stamp):
+        s, track = self.settings, self._track
+        unseen = stamp - track.stamp
+        T = track.prior.T_image_model
+        prior = Prior(T, track.prior.covariance + self._drift(T, unseen))
+        if unseen > s.max_hold:
+            return self._lose(f'no contrast for {unseen:.1f} s')
+        contrast = self._contrast(half, T)
+        if contrast < s.min_contrast:
+            self._track = _Track(track.prior, track.stamp, track.probability)
+            points = points_in_view(self._surface, T, full)
+            judgement = judge(predicted_mm(prior.covariance, T, points, full.camera), 1.0, False, s)
+            return Registration(
+                State.HOLDING,
+                True,
+                f'contrast gone for {unseen:.2f} s',
+                T,
+                prior.covariance,
+                min(track.probability, judgement.probability),
+            )
+        fit, points, judgement = self._fit(full, half, T, prior)
+        if not judgement.accepted:
+            small = full.reduced(0.125)
+            shifted, _ = best_shifts(self._surface, T[None], small, small.camera.width / 4)
+            again = self._fit(full, half, shifted[0], prior)
+            if again[2].probability > judgement.probability:
+                fit, points, judgement = again
+        if judgement.accepted:
+            return self._report(fit, judgement, full, points, stamp, State.TRACKING)
+        doubted = stamp if track.doubted is None else track.doubted
+        if stamp - doubted > s.max_doubt:
+            return self._lose(judgement.reason)
+        self._track = _Track(track.prior, track.stamp, track.probability, doubted)
+        return self._report(fit, judgement, full, points, stamp, State.HOLDING)
+
+    def _fit(self, full, half, T, prior):
+        coarse = refine(self._surface, half.contour, half.camera, T, prior, TRACK_SCALES)
+        fit = refine(self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:])
+        points = points_in_view(self._surface, fit.T_image_model, full)
+        # While contrast fills in or washes out, much of the model is not seen; then the mask must be explained.
+        explained = max(fit.model_share, fit.mask_share)
+        error = predicted_mm(fit.covariance, fit.T_image_model, points, full.camera)
+        return fit, points, judge(error, explained, False, self.settings)
+
+    def _contrast(self, half, T):
+        """Return the share of the projected model that is vessel now, give or take a small motion."""
+        model = (silhouette(self._surface, T, half.camera) > 0) & half.valid
+        near = cv2.dilate(model.view(np.uint8), np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)).view(bool)
+        return np.count_nonzero(near & (half.mask > 127)) / max(np.count_nonzero(model), 1)
+
+    def _lose(self, reason):
+        self._last_prior, self._track = self._track.prior, None
+        return Registration(State.LOST, reason=reason)
+
+    def _report(self, fit, judgement, full, points, stamp, refused):
+        """Return the `Registration` of a fit: TRACKING where it is accepted, else the state `refused`."""
+        if judgement.accepted:
+            self._track = _Track(Prior(fit.T_image_model, fit.covariance), stamp, judgement.probability)
+        _, recall, precision = full.overlap(self._surface, fit.T_image_model)
+        scale = millimetres_per_pixel(points, fit.T_image_model, full.camera) if len(points) else np.nan
+        return Registration(
+            State.TRACKING if judgement.accepted else refused,
+            judgement.accepted,
+            judgement.reason,
+            fit.T_image_model,
+            fit.covariance,
+            judgement.probability,
+            recall,
+            precision,
+            fit.residual * scale,
+        )

@@ -1,0 +1,290 @@
+"""The parameters of the nodes, in one table.
+
+Declaration with descriptors, validation, the settings of the rooms, README's table (`python -m m2i_ros.ros.parameters`)
+and `config/pipeline.yaml` (the same with `--yaml`) all come from `PARAMETERS`.
+"""
+
+import math
+import sys
+import textwrap
+from dataclasses import dataclass, fields
+
+from m2i_ros.registration.settings import RegistrationSettings
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    live: may change while the node runs; the others are read once, at the start.
+    minimum, maximum: the smallest and the largest value allowed, of a number. choices: the values allowed, of a text.
+    """
+
+    name: str
+    default: bool | int | float | str
+    description: str
+    unit: str = ''
+    live: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple = ()
+
+    def refusal(self, value):
+        """Return why `value` is not allowed, in words, or '' where it is."""
+        if type(value) is not type(self.default):
+            return f'{self.name}: {value!r} must be of type {self.type_name}'
+        if self.choices and value not in self.choices:
+            return f'{self.name}: "{value}" must be one of {", ".join(self.choices)}'
+        if isinstance(value, float) and not math.isfinite(value):
+            return f'{self.name}: {value} must be a finite number'
+        if self.minimum is not None and not self.minimum <= value <= self.maximum:
+            return f'{self.name}: {value} must be from {self.allowed}'
+        return ''
+
+    @property
+    def type_name(self):
+        """The type, in words."""
+        return 'float (write 1.0, not 1)' if isinstance(self.default, float) else type(self.default).__name__
+
+    @property
+    def allowed(self):
+        """The values allowed, in words; '' where all of the type are."""
+        if self.minimum is None:
+            return ', '.join(self.choices)
+        return f'{self.minimum:g} to {self.maximum:g} {self.unit}'.strip()
+
+
+def _of_registration():
+    """The rows of `RegistrationSettings`: defaults and ranges from there, so that they cannot disagree."""
+    rows = {
+        'accept_mm': ('A pose is believed only where its predicted projection error is below.', 'mm'),
+        'accept_probability': ('A pose is believed only where its confidence is at least this.', ''),
+        'max_hold': (
+            'How long the last believed pose is given out, with growing covariance, once contrast is gone.',
+            's',
+        ),
+        'max_doubt': ('How long a track survives refused frames; nothing is given out meanwhile.', 's'),
+        'starts': ('Poses tried in a search.', ''),
+        'min_vessel_fraction': ('Share of the valid picture that must be vessel before a search.', ''),
+        'min_contrast': ('Share of the projected model that must be vessel to track; below, contrast is gone.', ''),
+        'max_filling': ('Growth of the vessel area above which contrast still fills in, and a search waits.', '1/s'),
+        'prior_rotation': ('Standard deviation of a start given without covariance: rotation.', 'rad'),
+        'prior_in_plane': ('The same: position across the central ray.', 'm'),
+        'prior_depth': ('The same: position along the central ray.', 'm'),
+        'drift_rotation': ('How far the anatomy turns unseen, standard deviation after 1 s.', 'rad'),
+        'drift_in_plane': ('The same: motion across the central ray.', 'm'),
+        'drift_depth': ('The same: motion along the central ray.', 'm'),
+    }
+    return tuple(
+        Parameter(
+            f'registration.{field.name}',
+            field.default,
+            *rows[field.name],
+            True,
+            *RegistrationSettings.RANGES[field.name],
+        )
+        for field in fields(RegistrationSettings)
+    )
+
+
+INPUT = (
+    Parameter(
+        'image_transport',
+        'raw',
+        'What to listen to: `image` (raw) or `image/compressed`.',
+        choices=('raw', 'compressed'),
+    ),
+    Parameter(
+        'depth',
+        1,
+        'Frames that may wait. 1: the newest wins and latency stays low. More: up to that number none is lost.',
+        minimum=1,
+        maximum=10000,
+    ),
+)
+SEGMENTATION = (
+    Parameter('segmentation.weights', 'default', 'Name of shipped weights, or path of a weights file.'),
+    Parameter(
+        'segmentation.engine',
+        'auto',
+        'Inference engine; auto takes the first that is installed.',
+        choices=('auto', 'openvino', 'onnxruntime', 'torch'),
+    ),
+    Parameter('segmentation.threads', 2, 'CPU threads of the engine.', minimum=1, maximum=64),
+    Parameter(
+        'segmentation.threshold',
+        0.0,
+        'Vessel where the probability is above this; 0.0: the threshold calibrated with the weights.',
+        live=True,
+        minimum=0.0,
+        maximum=0.999,
+    ),
+)
+MODEL = (
+    Parameter(
+        'model.path',
+        '',
+        "The patient's vessel model: mesh (STL, PLY, OBJ), .npz from prepare_model, case folder, or "
+        'phantom:ANATOMY:SEED. Empty: no registration.',
+    ),
+    Parameter('model.units', 'mm', 'Unit of length of a mesh file.', choices=('mm', 'cm', 'm')),
+    Parameter(
+        'model.axes',
+        'lps',
+        'Axes of a mesh file: lps (DICOM, ITK), ras (NIfTI, Slicer), native (unknown).',
+        choices=('lps', 'ras', 'native'),
+    ),
+    Parameter('frames.model', 'vessel_model', "The model's TF frame: child of the image's frame."),
+)
+VIEW = (
+    Parameter(
+        'view.source_to_isocentre',
+        0.0,
+        "X-ray source to isocentre, DICOM (0018,1111). Above 0: the search starts from the C-arm's angles with the "
+        "model's centroid at the isocentre. 0.0: it waits for `initialpose`.",
+        'm',
+        True,
+        0.0,
+        2.0,
+    ),
+    Parameter(
+        'view.primary_angle_deg',
+        0.0,
+        'Positioner primary angle, DICOM (0018,1510): LAO positive, RAO negative.',
+        'deg',
+        True,
+        -180.0,
+        180.0,
+    ),
+    Parameter(
+        'view.secondary_angle_deg',
+        0.0,
+        'Positioner secondary angle, DICOM (0018,1511): cranial positive, caudal negative.',
+        'deg',
+        True,
+        -90.0,
+        90.0,
+    ),
+)
+REGISTRATION = MODEL + _of_registration() + VIEW
+PARAMETERS = INPUT + SEGMENTATION + REGISTRATION
+
+
+class Parameters:
+    """The parameters of one node: declared from table rows, kept valid, handed out by name.
+
+    node: an rclpy Node. rows: of this module.
+    check: called with {name: value} of all rows before a change is taken; raises ValueError, with the reason, where the
+    values do not go together. changed: called with the names after a live change.
+    Raises ValueError, with the reason, where a value given at the start is refused.
+    """
+
+    def __init__(self, node, rows, check=None, changed=None):
+        from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+        from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+
+        self._rows = {row.name: row for row in rows}
+        self._values = {}
+        self._result = SetParametersResult
+        self._check = check
+        self._changed = changed
+        for row in rows:
+            descriptor = ParameterDescriptor(description=_plain(row), read_only=not row.live)
+            if row.choices:
+                descriptor.additional_constraints = 'one of ' + ', '.join(row.choices)
+            if isinstance(row.default, float):
+                descriptor.floating_point_range = [FloatingPointRange(from_value=row.minimum, to_value=row.maximum)]
+            elif type(row.default) is int:
+                descriptor.integer_range = [IntegerRange(from_value=row.minimum, to_value=row.maximum)]
+            try:
+                value = node.declare_parameter(row.name, row.default, descriptor).value
+            except InvalidParameterTypeException as error:
+                raise ValueError(f'parameter {row.name} must be of type {row.type_name}: {error}') from error
+            except InvalidParameterValueException as error:
+                raise ValueError(f'parameter {row.name} must be from {row.allowed}: {error}') from error
+            refusal = row.refusal(value)
+            if refusal:
+                raise ValueError(f'parameter {refusal}')
+            self._values[row.name] = value
+        if check:
+            check(dict(self._values))
+        node.add_on_set_parameters_callback(self._judge)
+        node.add_post_set_parameters_callback(self._take)
+
+    def __getitem__(self, name):
+        """Return the value in force of the parameter `name`."""
+        return self._values[name]
+
+    def group(self, prefix):
+        """Return {name without the prefix: value} of all parameters below `prefix`."""
+        return group(self._values, prefix)
+
+    def _judge(self, changes):
+        values = {p.name: p.value for p in changes if p.name in self._rows}
+        for name, value in values.items():
+            refusal = self._rows[name].refusal(value)
+            if refusal:
+                return self._result(successful=False, reason=refusal)
+        try:
+            if self._check:
+                self._check({**self._values, **values})
+        except ValueError as error:
+            return self._result(successful=False, reason=str(error))
+        return self._result(successful=True)
+
+    def _take(self, changes):
+        values = {p.name: p.value for p in changes if p.name in self._rows}
+        self._values.update(values)
+        if values and self._changed:
+            self._changed(set(values))
+
+
+def group(values, prefix):
+    """Return {name without `prefix` and dot: value} of the values below it."""
+    return {name[len(prefix) + 1 :]: value for name, value in values.items() if name.startswith(prefix + '.')}
+
+
+def markdown():
+    """Return README's table of parameters."""
+    lines = ['| parameter | default | allowed | live | |', '|---|---|---|---|---|']
+    for row in PARAMETERS:
+        live = 'yes' if row.live else ''
+        lines.append(f'| `{row.name}` | `{_yaml(row.default)}` | {row.allowed} | {live} | {row.description} |')
+    return '\n'.join(lines) + '\n'
+
+
+def yaml():
+    """Return the annotated parameter file with all defaults, as in config/pipeline.yaml."""
+    lines = [
+        '# The parameters of pipeline_node, segmentation_node and registration_node with their defaults.',
+        '# Made by: python3 -m m2i_ros.ros.parameters --yaml',
+        '# Copy it, change what you need, and launch with params_file:=YOUR_FILE. Write floats as 1.0, not 1.',
+        '/**:',
+        '  ros__parameters:',
+    ]
+    last = ''
+    for row in PARAMETERS:
+        prefix, _, name = row.name.rpartition('.')
+        if prefix != last:
+            lines += [f'    {prefix}:']
+        last = prefix
+        indent = '      ' if prefix else '    '
+        notes = '; '.join(note for note in (row.allowed, 'live' if row.live else '') if note)
+        comment = _plain(row) + (f' [{notes}]' if notes else '')
+        lines += textwrap.wrap(comment, 118, initial_indent=indent + '# ', subsequent_indent=indent + '# ')
+        lines += [f'{indent}{name}: {_yaml(row.default)}']
+    return '\n'.join(lines) + '\n'
+
+
+def _plain(row):
+    return row.description.replace('`', '')
+
+
+def _yaml(value):
+    if isinstance(value, str):
+        return value or "''"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+if __name__ == '__main__':
+    print(yaml() if '--yaml' in sys.argv[1:] else markdown(), end='')

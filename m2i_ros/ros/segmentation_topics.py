@@ -1,0 +1,52 @@
+"""The segmentation as topics: from parameters to a `Segmenter`, from masks to messages."""
+
+import numpy as np
+from sensor_msgs.msg import Image
+
+from m2i_ros.ros.images import fill_image
+from m2i_ros.ros.qos import RELIABLE
+from m2i_ros.segmentation import Segmenter
+
+
+class SegmentationTopics:
+    """The `Segmenter` of a node, with `vessel/mask` and `vessel/probability`.
+
+    Raises ValueError where weights or engine do not exist.
+    """
+
+    def __init__(self, node):
+        self._node = node
+        settings = node.parameters.group('segmentation')
+        self.segmenter = Segmenter(
+            settings['weights'], settings['engine'], settings['threads'], settings['threshold'] or None
+        )
+        self.segmenter.segment(np.zeros((512, 512), np.uint8))  # engines compile at the first frame: not at a live one
+        self._mask = node.create_publisher(Image, 'vessel/mask', RELIABLE)
+        self._probability = node.create_publisher(Image, 'vessel/probability', RELIABLE)
+
+    def publish(self, vessels, header):
+        """Publish a `VesselMask` with the header of its image."""
+        self._mask.publish(fill_image(Image(), header, vessels.mask))
+        if self._probability.get_subscription_count():
+            self._probability.publish(fill_image(Image(), header, vessels.probability))
+
+    def refused(self, header, reason):
+        """A frame that could not be processed has no mask."""
+
+    def reset(self):
+        """Nothing is kept between frames."""
+
+    def changed(self, names):
+        """Take live parameters over."""
+        if 'segmentation.threshold' in names:
+            self.segmenter.threshold = self._node.parameters['segmentation.threshold'] or None
+
+    def values(self):
+        """Return what the diagnostics say of the engine."""
+        info = self.segmenter.info
+        return {
+            'engine': info['engine'],
+            'weights': info['weights'],
+            'weights_hash': info['hash'],
+            'threshold': info['threshold'],
+        }

@@ -1,0 +1,40 @@
+"""Frames made before they are due."""
+
+import queue
+import threading
+
+
+def look_ahead(source, depth=8):
+    """Yield what `source` yields, made by a thread of its own up to `depth` frames ahead.
+
+    What the source raises is raised here, in its place. The thread ends with the generator.
+    """
+    waiting = queue.Queue(depth)
+    stopped = threading.Event()
+    end = object()
+
+    def put(item):
+        while not stopped.is_set():
+            try:
+                return waiting.put(item, timeout=0.1)
+            except queue.Full:
+                pass
+
+    def make():
+        try:
+            for frame in source:
+                put(frame)
+                if stopped.is_set():
+                    return
+            put(end)
+        except Exception as error:  # noqa: BLE001  handed over to the consumer
+            put(error)
+
+    threading.Thread(target=make, name='look_ahead', daemon=True).start()
+    try:
+        while (item := waiting.get()) is not end:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stopped.set()

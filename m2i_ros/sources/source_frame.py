@@ -1,0 +1,29 @@
+"""What every source yields."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from m2i_ros.geometry import Camera
+
+
+class SourceError(ValueError):
+    """A source that cannot be opened or read; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One picture of a source, with the truth where the source knows it.
+
+    image: (H, W) uint8, uint16 or float32. stamp: seconds from the source's first frame.
+    name: file name without its suffix, or '' where frames have no names.
+    camera: None where the geometry is not known.
+    T_image_model: (4, 4) true pose, metres, or None. mask: (H, W) uint8, 0 or 255: the vessels to be seen, or None.
+    """
+
+    image: np.ndarray
+    stamp: float
+    name: str = ''
+    camera: Camera | None = None
+    T_image_model: np.ndarray | None = None
+    mask: np.ndarray | None = None

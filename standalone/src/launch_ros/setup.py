@@ -1,0 +1,11 @@
+from setuptools import find_packages, setup
+
+setup(
+    name='launch_ros',
+    version='0.0.1',
+    packages=find_packages(),
+    data_files=[
+        ('share/ament_index/resource_index/packages', ['resource/launch_ros']),
+        ('share/launch_ros', ['package.xml']),
+    ],
+)

@@ -1,0 +1,62 @@
+"""A ROS graph of its own for the tests of nodes."""
+
+import fcntl
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='these tests run nodes: they need ROS 2 (or ./standalone/run pytest)')
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ros_graph import Graph, Process  # noqa: E402
+
+
+@pytest.fixture(scope='session')
+def graph():
+    """A `Graph` in a domain that no other test run on this machine uses."""
+    for number in range(100):
+        domain = 1 + (os.getpid() + number) % 100
+        lock = open(Path(tempfile.gettempdir()) / f'm2i_ros_test_domain_{domain}', 'w')
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            lock.close()
+    os.environ['ROS_DOMAIN_ID'] = str(domain)
+    graph = Graph()
+    yield graph
+    graph.close()
+    lock.close()
+
+
+@pytest.fixture(scope='module')
+def start(graph):
+    """Start nodes: `start('pipeline_node', depth=100, ...)` returns the `Process` once it is ready."""
+    processes = []
+
+    def start(name, ready='ready: listening', remap=(), **parameters):
+        arguments = [f'{key.replace("__", ".")}:={value}' for key, value in parameters.items()]
+        options = [word for argument in arguments for word in ('-p', argument)]
+        options += [word for rule in remap for word in ('-r', rule)]
+        process = Process(sys.executable, '-m', f'm2i_ros.nodes.{name}', '--ros-args', *options)
+        processes.append(process)
+        if ready:
+            process.says(ready)
+        return process
+
+    yield start
+    codes = [process.stop() for process in processes]
+    assert not any(codes), [process.output for process in processes]
+
+
+@pytest.fixture(scope='session')
+def patient():
+    """Frames of a small phantom, contrast everywhere: `SimulatedFrame`s, 15 a second; and where a search may start."""
+    from m2i_ros.simulation import Phantom
+
+    phantom = Phantom('iliofemoral', 0, 256, 256, duration=1.0, injections=(-3.0,), plateau=60.0)
+    phantom.frames = list(phantom)
+    return phantom

@@ -1,0 +1,148 @@
+"""What a Registrar believes, frame after frame."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from m2i_ros.geometry import Camera, apply, perturb
+from m2i_ros.model.projection import silhouette
+from m2i_ros.registration import Registrar, RegistrationSettings, State
+from m2i_ros.segmentation.vessel_mask import VesselMask
+
+EMPTY = VesselMask(np.zeros((512, 512), np.uint8), np.ones((512, 512), bool))
+
+
+def vessels(mask):
+    return VesselMask(mask, np.ones(mask.shape, bool))
+
+
+def mean_projected_error_mm(T, T_truth, model, camera):
+    points = model.centreline.points
+    pixels = camera.project(apply(T, points)) - camera.project(apply(T_truth, points))
+    return np.linalg.norm(pixels, axis=1).mean() * apply(T_truth, model.centroid)[2] / camera.fy * 1e3
+
+
+def off(T, model, degrees, in_plane_mm, depth_mm):
+    xi = np.r_[0.8 * in_plane_mm, -0.6 * in_plane_mm, depth_mm, np.radians(degrees) * 1e3 * np.array([0.48, 0.6, 0.64])]
+    return perturb(T, xi * 1e-3, apply(T, model.centroid))
+
+
+@pytest.fixture
+def registrar(model, T_truth):
+    out = Registrar(model)
+    out.set_initial_pose(off(T_truth, model, 5, 10, 20))
+    return out
+
+
+@pytest.fixture(scope='module')
+def mask(model, T_truth, camera):
+    return silhouette(model, T_truth, camera)
+
+
+def test_it_waits_and_says_why(model, camera, T_truth):
+    registrar = Registrar()
+    assert registrar.register(EMPTY, camera, 0.0).state == State.WAITING
+    assert 'model' in registrar.register(EMPTY, camera, 0.0).reason
+    registrar.model = model
+    assert 'initial pose' in registrar.register(EMPTY, camera, 0.0).reason
+    registrar.set_initial_pose(T_truth)
+    assert 'camera_info' in registrar.register(EMPTY, None, 0.0).reason
+    assert registrar.register(EMPTY, camera, 0.0).state == State.SEARCHING
+
+
+@pytest.mark.parametrize('offset', [(5, 10, 20), (10, -20, -50), (25, 40, 100)])
+def test_it_finds_the_pose_from_a_start_that_is_off(model, camera, T_truth, mask, offset):
+    registrar = Registrar(model)
+    registrar.set_initial_pose(off(T_truth, model, *offset))
+    result = registrar.register(vessels(mask), camera, 0.0)
+    assert result.state == State.TRACKING and result.accepted and result.reason == ''
+    assert mean_projected_error_mm(result.T_image_model, T_truth, model, camera) < 0.2
+    assert result.recall > 0.97 and result.precision > 0.97 and result.residual_mm < 0.5
+    assert result.probability > 0.9
+
+
+def test_it_tracks_a_moving_model_and_holds_when_contrast_is_gone(model, camera, T_truth, registrar):
+    for i in range(6):
+        T = perturb(T_truth, (0.0, 0.002 * i, 0.001 * i, 0.0, 0.0, 0.002 * i), apply(T_truth, model.centroid))
+        result = registrar.register(vessels(silhouette(model, T, camera)), camera, i / 15)
+        assert result.state == State.TRACKING
+        assert mean_projected_error_mm(result.T_image_model, T, model, camera) < 0.3
+
+    held = [registrar.register(EMPTY, camera, 0.4 + i / 15) for i in range(10)]
+    assert all(h.state == State.HOLDING and h.accepted for h in held)
+    assert all(np.array_equal(h.T_image_model, result.T_image_model) for h in held)
+    grown = [np.trace(h.covariance) for h in [result, *held]]
+    assert (np.diff(grown) > 0).all()
+
+    lost = registrar.register(EMPTY, camera, 0.4 + registrar.settings.max_hold)
+    assert lost.state == State.LOST and not lost.accepted
+    assert registrar.register(EMPTY, camera, 3.9).state == State.SEARCHING
+    again = registrar.register(vessels(silhouette(model, T, camera)), camera, 4.0)
+    assert again.state == State.SEARCHING and 'filling' in again.reason
+    assert registrar.register(vessels(silhouette(model, T, camera)), camera, 4.1).state == State.TRACKING
+
+
+def test_a_picture_of_something_else_is_not_believed(camera, registrar):
+    other = np.zeros((512, 512), np.uint8)
+    cv2.line(other, (60, 80), (430, 300), 255, 25)
+    result = registrar.register(vessels(other), camera, 0.0)
+    assert result.state == State.SEARCHING and not result.accepted and result.reason
+
+
+def test_a_track_that_is_contradicted_is_not_given_out_and_then_lost(camera, registrar, mask):
+    assert registrar.register(vessels(mask), camera, 0.0).accepted
+    wrong = vessels(np.ascontiguousarray(mask[::-1]))
+    results = [registrar.register(wrong, camera, 0.1 * i) for i in range(1, 8)]
+    assert not any(r.accepted for r in results)
+    assert results[0].state == State.HOLDING and State.LOST in [r.state for r in results]
+
+
+def test_stamps_that_go_back_and_a_camera_that_changes_start_anew(camera, registrar, mask):
+    assert registrar.register(vessels(mask), camera, 10.0).accepted
+    back = registrar.register(vessels(mask), camera, 2.0)
+    assert back.state == State.SEARCHING and not back.accepted and 'back' in back.reason
+    assert registrar.register(vessels(mask), camera, 2.1).accepted
+    changed = registrar.register(vessels(mask), replace(camera, fx=1.01 * camera.fx), 2.2)
+    assert changed.state == State.SEARCHING and not changed.accepted and 'camera' in changed.reason
+
+
+def test_a_mask_of_another_size_than_the_camera_is_refused(camera, registrar):
+    with pytest.raises(ValueError, match='256x256.*512x512'):
+        registrar.register(vessels(np.zeros((256, 256), np.uint8)), camera, 0.0)
+
+
+@pytest.mark.parametrize('covariance', [np.zeros((5, 5)), np.full((6, 6), np.nan), -np.eye(6)])
+def test_an_impossible_covariance_is_refused(registrar, T_truth, covariance):
+    with pytest.raises(ValueError, match='covariance'):
+        registrar.set_initial_pose(T_truth, covariance)
+
+
+def test_a_pose_that_is_not_rigid_is_refused(registrar):
+    with pytest.raises(ValueError, match='rigid'):
+        registrar.set_initial_pose(np.diag([1.0, 1.0, -1.0, 1.0]))
+
+
+def test_settings_out_of_range_are_refused_by_name():
+    with pytest.raises(ValueError, match='max_hold = -1'):
+        RegistrationSettings(max_hold=-1)
+
+
+def test_a_picture_as_displayed_and_one_as_seen_give_the_same_pose(model, camera, T_truth, mask):
+    poses = []
+    for picture, c in ((mask, camera), (np.ascontiguousarray(mask[:, ::-1]), camera.flipped())):
+        registrar = Registrar(model)
+        registrar.set_initial_pose(off(T_truth, model, 5, 10, 20))
+        poses.append(registrar.register(vessels(picture), c, 0.0).T_image_model)
+    assert np.abs(poses[0] - poses[1]).max() < 1e-3
+
+
+def test_a_large_and_a_small_picture_register_too(model, T_truth):
+    for size in (256, 1024):
+        camera = Camera.from_detector(size, size, 1.1, 0.6e-3 * 512 / size, mirrored=False)
+        registrar = Registrar(model)
+        registrar.set_initial_pose(off(T_truth, model, 5, 10, 20))
+        result = registrar.register(vessels(silhouette(model, T_truth, camera)), camera, 0.0)
+        assert result.accepted
+        assert mean_projected_error_mm(result.T_image_model, T_truth, model, camera) < 0.3
