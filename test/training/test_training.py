@@ -56,6 +56,8 @@ def test_a_training_resumed_goes_on_as_if_never_stopped(trained, tmp_path):
     torch.set_num_threads(1)
     with pytest.raises(Stop):
         SegmentationTraining(settings, tmp_path, report=stop).run()
+    with (tmp_path / 'log.csv').open('a') as log:
+        log.write('13,9.9,,,\r\n')  # A step after the checkpoint, lost and to be done again.
     resumed = SegmentationTraining(settings, tmp_path, resume=True)
     assert resumed.step == 12
     resumed.run()
