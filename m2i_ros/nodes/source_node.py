@@ -22,6 +22,7 @@ from m2i_ros.ros.frame_node import run
 from m2i_ros.ros.images import fill_image
 from m2i_ros.ros.parameters import Parameter, Parameters
 from m2i_ros.ros.qos import LATCHED, RELIABLE
+from m2i_ros.ros.stamps import decimal
 from m2i_ros.ros.transforms import fill_pose
 from m2i_ros.sources import SourceError, open_source
 from m2i_ros.sources.look_ahead import look_ahead
@@ -208,7 +209,7 @@ class SourceNode(Node):
         header = self._header()
         self._progress['frame'] += 1
         self._progress['name'] = frame.name
-        self._progress['stamp'] = f'{header.stamp.sec}.{header.stamp.nanosec:09d}'
+        self._progress['stamp'] = decimal(header.stamp)
         self._tell('playing')
         if frame.camera is not None:
             self._camera_info.publish(fill_camera_info(CameraInfo(), header, frame.camera))
@@ -255,7 +256,7 @@ class SourceNode(Node):
                 self._answered.wait(min(left, 0.2))
 
     def _take_mask(self, message):
-        self._take('vessel/mask', f'{message.header.stamp.sec}.{message.header.stamp.nanosec:09d}')
+        self._take('vessel/mask', decimal(message.header.stamp))
 
     def _take_status(self, message):
         self._take('registration/status', {pair.key: pair.value for pair in message.values}.get('stamp'))

@@ -163,6 +163,11 @@ class Session:
 
     # What is told
 
+    @property
+    def begun(self):
+        """Whether a picture has come."""
+        return self._images > 0
+
     def line(self, now):
         """Return the console line of the last seconds; now: ns, of the clock of the arrivals."""
         parts = []

@@ -55,7 +55,7 @@ class SegmentationTraining:
     """A training in a folder: checkpoint.pt (the last state), best.pt (best on the validation frames), log.csv.
 
     resume: go on from checkpoint.pt there; the settings may differ in `steps` and the like, not in the network.
-    report: called with a dict a step: step, steps, loss, pictures_per_s, left_s, and after validations dice and threshold.
+    report: called each step with a dict: step, steps, loss, pictures_per_s, left_s; after validations dice, threshold.
     """
 
     def __init__(self, settings, out, resume=False, report=lambda entry: None):
@@ -74,7 +74,7 @@ class SegmentationTraining:
         self._validation = validation_batches(settings.data, settings.seed, settings.validation_frames)
 
     def run(self):
-        """Train to the last step; on any exception, KeyboardInterrupt too, the state is saved before it goes on its way."""
+        """Train to the last step. The state is saved at the end and before an exception, KeyboardInterrupt too."""
         settings = self.settings
         batches = training_batches(settings.data, settings.seed, self.step)
         saved, begun, first = time.monotonic(), time.monotonic(), self.step

@@ -10,7 +10,7 @@ from m2i_ros.training.segmentation import SegmentationTraining, TrainingSettings
 from m2i_ros.training.train import main
 
 TINY = {
-    'network': {'width': 4, 'stem': 2, 'norm': 'group'},
+    'network': {'width': 8, 'stem': 4, 'norm': 'group'},
     'data': {'size': 64, 'batch_size': 4, 'pool': 8, 'reuse': 12},
     'learning_rate': 0.01,
     'warmup': 2,
@@ -85,7 +85,7 @@ def test_wrong_use_is_answered_in_words(trained, tmp_path, capsys):
     assert main(['segmentation', '--config', str(wrong), '--out', str(tmp_path)]) == 1
     assert 'learning_speed' in capsys.readouterr().err
     other = tmp_path / 'other.yaml'
-    other.write_text(yaml.safe_dump({**TINY, 'network': {'width': 8, 'stem': 2, 'norm': 'group'}}))
+    other.write_text(yaml.safe_dump({**TINY, 'network': {'width': 16, 'stem': 4, 'norm': 'group'}}))
     assert main(['segmentation', '--config', str(other), '--out', str(run), '--resume']) == 1
     assert 'holds the network' in capsys.readouterr().err
 
