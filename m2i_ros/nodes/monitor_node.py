@@ -172,7 +172,7 @@ class MonitorNode(Node):
             self._listen(topic, kind, latched=latched, reliable=reliable)
 
     def _receive(self, topic, kind, handler, latched, data, info):
-        arrival = info['received_timestamp'] or time.timenanoseconds()
+        arrival = info['received_timestamp'] or time.time_ns()
         if self._recorder:
             package, name = kind.__module__.split('.')[0], kind.__name__
             self._recorder.message(topic, f'{package}/msg/{name}', arrival, data, latched)
@@ -233,7 +233,7 @@ class MonitorNode(Node):
     def _tell(self):
         if not self._session.begun:
             return
-        print(self._session.line(time.timenanoseconds()), flush=True)
+        print(self._session.line(time.time_ns()), flush=True)
 
     def _watch(self):
         # Only now: source_node takes it as the sign that this node has found the pipeline and will miss no answer.

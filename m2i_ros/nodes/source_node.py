@@ -40,7 +40,7 @@ SOURCE = (
         'stepped',
         'auto',
         'Send a frame once the last one was answered; auto: all but the phantom.',
-        choices=('auto', 'true', 'false'),
+        choices=('auto', 'always', 'never'),
     ),
     Parameter(
         'step_timeout',
@@ -76,7 +76,7 @@ class SourceNode(Node):
         self._forward_warnings()
         self._source = self._open()
         stepped = self.parameters['stepped']
-        self._stepped = stepped == 'true' or (stepped == 'auto' and not self._source.realtime)
+        self._stepped = stepped == 'always' or (stepped == 'auto' and not self._source.realtime)
         self._compressed = self.parameters['image_transport'] == 'compressed'
         self._image_topic = 'image/compressed' if self._compressed else 'image'
         self._image = self.create_publisher(CompressedImage if self._compressed else Image, self._image_topic, RELIABLE)
