@@ -76,13 +76,14 @@ def _ends(centreline):
     degree = np.bincount(centreline.edges.ravel(), minlength=len(centreline.points))
     for i in np.flatnonzero(degree == 1):
         own = np.flatnonzero(centreline.branch == centreline.branch[i])
-        own = own[np.argsort(np.abs(own - i))]
-        along = np.linalg.norm(centreline.points[own] - centreline.points[i], axis=1)
-        near = own[along <= max(1.5 * np.median(centreline.radii[own[:10]]), 3 * SPACING)]
+        distance = np.linalg.norm(centreline.points[own] - centreline.points[i], axis=1)
+        radius = centreline.radii[i]
+        for _ in range(4):  # in a rounded end the largest ball shrinks to nothing: the vessel's radius is behind
+            near = own[distance <= 1.5 * radius + 2 * SPACING]
+            radius = centreline.radii[near].max()
         if len(near) > 1:
             direction = centreline.points[i] - centreline.points[near].mean(axis=0)
-            radius = float(np.median(centreline.radii[near]))
-            yield centreline.points[i], direction / np.linalg.norm(direction), radius
+            yield centreline.points[i], direction / np.linalg.norm(direction), float(radius)
 
 
 class _Surface:
@@ -210,9 +211,11 @@ def _cover(index, cells, chain, reach, covered):
 def _depth(index, cells, points, wall, step):
     """Return the distances (N,) of the cells from the wall, metres, at least half a cell.
 
-    Only cells at the wall ask a tree, which is slow for points in the middle: their nearest wall points are handed inwards (Danielsson 1980).
+    Only cells at the wall ask a tree, which is slow for points in the middle: their nearest wall points are handed
+    inwards (Danielsson, Computer Graphics and Image Processing 1980).
     """
-    neighbours = np.array([index[tuple((cells + d).T)] >= 0 for d in np.vstack([np.eye(3, dtype=int), -np.eye(3, dtype=int)])])
+    sides = np.vstack([np.eye(3, dtype=int), -np.eye(3, dtype=int)])
+    neighbours = np.array([index[tuple((cells + side).T)] >= 0 for side in sides])
     rim = np.flatnonzero(~neighbours.all(axis=0))
     nearest = np.full(len(cells), -1)
     distance, nearest[rim] = cKDTree(wall).query(points[rim])

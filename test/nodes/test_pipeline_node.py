@@ -1,4 +1,4 @@
-"""pipeline_node over DDS: every picture has its mask, bad input is survived in words, parameters are live or refused."""
+"""pipeline_node over DDS: every picture has its mask, bad input is survived, parameters are live or refused."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,9 @@ def node(start):
 
 @pytest.fixture(scope='module')
 def driver(graph, node):
-    return Driver(graph)
+    driver = Driver(graph)
+    yield driver
+    driver.close(graph)
 
 
 @pytest.fixture(scope='module')

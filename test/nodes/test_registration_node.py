@@ -49,7 +49,9 @@ def outputs(graph, node):
 
 @pytest.fixture(scope='module')
 def driver(graph, node):
-    return Driver(graph, masks=True)
+    driver = Driver(graph, masks=True)
+    yield driver
+    driver.close(graph)
 
 
 @pytest.fixture(scope='module')
