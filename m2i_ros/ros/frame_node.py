@@ -118,6 +118,8 @@ class FrameNode(Node):
         self.health.frame(time.monotonic() - arrived)
 
     def _failed(self, error):
+        if not self.context.ok():
+            return  # told to stop in mid-frame: there is nobody left to publish to
         # The state between frames may be half changed.
         self._reset()
         self._failure = f'{type(error).__name__}: {error}'

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from ros_graph import MODEL, Driver, reliable, values
+from ros_graph import Driver, reliable, values
 from sensor_msgs.msg import CompressedImage
 from tf2_msgs.msg import TFMessage
 
@@ -32,9 +32,8 @@ CASES = {
 @pytest.mark.parametrize('words', CASES)
 def test_without_a_usable_model_the_node_waits_and_says_what_to_do(start, graph, patient, files, words):
     name = CASES[words]
-    process = start(
-        'registration_node', **{'model.path': str(files / name) if name else ''}, **reliable('/image', '/vessel/mask')
-    )
+    model = {'model.path': str(files / name)} if name else {}
+    process = start('registration_node', **model, **reliable('/image', '/vessel/mask'))
     statuses, transforms = graph.collect(DiagnosticStatus, 'registration/status'), graph.collect(TFMessage, '/tf')
     driver = Driver(graph, masks=True)
     for number, frame in enumerate(patient.frames[:3]):
@@ -49,8 +48,8 @@ def test_without_a_usable_model_the_node_waits_and_says_what_to_do(start, graph,
     driver.close(graph)
 
 
-def test_without_camera_info_it_says_so_after_a_moment(start, graph, patient):
-    process = start('registration_node', **{'model.path': MODEL}, **reliable('/image', '/vessel/mask'))
+def test_without_camera_info_it_says_so_after_a_moment(start, graph, patient, model_file):
+    process = start('registration_node', **{'model.path': model_file}, **reliable('/image', '/vessel/mask'))
     statuses = graph.collect(DiagnosticStatus, 'registration/status')
     driver = Driver(graph, masks=True)
     state = {'now': 400 * SECOND}

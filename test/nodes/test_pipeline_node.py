@@ -5,7 +5,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParametersAtomically
-from ros_graph import MODEL, Driver, reliable, stamps, values
+from ros_graph import Driver, reliable, stamps, values
 from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 
@@ -15,8 +15,8 @@ SECOND = 10**9
 
 
 @pytest.fixture(scope='module')
-def node(start):
-    return start('pipeline_node', **{'model.path': MODEL}, **reliable('/image'))
+def node(start, model_file):
+    return start('pipeline_node', **{'model.path': model_file}, **reliable('/image'))
 
 
 @pytest.fixture(scope='module')
