@@ -236,7 +236,7 @@ class MonitorNode(Node):
         print(self._session.line(time.time_ns()), flush=True)
 
     def _watch(self):
-        # Only now: source_node takes it as the sign that this node has found the pipeline and will miss no answer.
+        # Only now: a source_node that waits for this node takes it as the sign that it will miss no answer.
         if self.count_publishers('vessel/mask') and not self._loading.is_alive():
             self._listen(self.resolve_topic_name('image'), Image, self._take_image)
             self._listen(self.resolve_topic_name('image/compressed'), CompressedImage, self._take_image)

@@ -113,7 +113,7 @@ def test_every_picture_of_a_folder_is_answered_recorded_and_reported(graph, answ
     pipeline = answering()
     record = tmp_path / 'record'
     monitor = run('monitor_node', record=record)
-    source = run('source_node', source='images', path=pictures)
+    source = run('source_node', source='images', path=pictures, wait_for='monitor_node')
     assert monitor.wait(60) == 0, monitor.output
     assert source.running, 'its last word stays to be read'
     assert 'Session summary' in monitor.output
@@ -181,7 +181,7 @@ def test_a_phantom_comes_in_real_time_with_its_truth(graph, answering, run, tmp_
     starts = graph.collect(PoseWithCovarianceStamped, 'initialpose')
     monitor = run('monitor_node', record=tmp_path / 'record', model__path=MODEL)
     size = dict(width=256, height=256, duration=2.0)
-    source = run('source_node', source='phantom', seed=0, mirrored=True, **size)
+    source = run('source_node', source='phantom', seed=0, mirrored=True, wait_for='monitor_node', **size)
     source.says('finished: 30 frames sent', timeout=110)
     assert monitor.wait(60) == 0, monitor.output
 
@@ -211,9 +211,9 @@ def test_a_phantom_comes_in_real_time_with_its_truth(graph, answering, run, tmp_
 def test_interrupted_it_still_reports(graph, answering, run, pictures, tmp_path):
     pipeline = answering()
     monitor = run('monitor_node', record=tmp_path / 'record')
-    source = run('source_node', source='images', path=pictures, loop=True)
+    source = run('source_node', source='images', path=pictures, loop=True, wait_for='monitor_node')
     graph.wait(lambda: len(pipeline.received) >= 10, 'two rounds', 60)
-    monitor.says(r'10|fps')
+    monitor.says('fps')
     begun = time.monotonic()
     assert monitor.stop() == 0, monitor.output
     assert time.monotonic() - begun < 20
@@ -227,7 +227,7 @@ def test_a_folder_that_cannot_be_recorded_into_is_said_and_the_session_goes_on(a
     answering()
     (tmp_path / 'file').write_text('')
     monitor = run('monitor_node', record=tmp_path / 'file' / 'record')
-    run('source_node', source='images', path=pictures)
+    run('source_node', source='images', path=pictures, wait_for='monitor_node')
     assert monitor.wait(60) == 0
     assert 'Going on without recording' in monitor.output and '5 in, 5 masks out' in monitor.output
 
@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_recorded_into_is_said_and_the_session_goes_on(a
 @pytest.mark.parametrize(
     'parameters, words',
     [
-        (dict(source='case', path='/nowhere'), '/nowhere/case.yaml: not found'),
+        (dict(source='case', path='/nowhere'), '/nowhere: not found'),
         (dict(source='images'), 'needs a path'),
         (dict(source='film'), 'must be one of phantom, images, case'),
         (dict(source='images', path='/tmp', frame_rate=0.0), 'frame_rate'),
