@@ -126,7 +126,7 @@ def _crack_points(mask, smooth, inside):
 
 
 @njit(cache=True, nogil=True)
-def occluding_contour(vertices, faces, normals, T, fx, fy, cx, cy, uvz, silhouette, inside):
+def occluding_contour(faces, normals, T, fx, fy, cx, cy, uvz, silhouette, inside):
     """Return (K, 8): x, y, z in metres (image frame); u, v in pixels; outward normal in the picture; length in pixels.
 
     The curve where the surface, its normals interpolated over the faces, is tangent to the rays (Hertzmann and Zorin
@@ -135,15 +135,18 @@ def occluding_contour(vertices, faces, normals, T, fx, fy, cx, cy, uvz, silhouet
     uvz: (V, 3), the projected vertices of `projection.project_vertices`.
     """
     height, width = silhouette.shape
-    count = vertices.shape[0]
+    count = normals.shape[0]
     facing = np.empty(count)
     turned = np.empty((count, 3))
+    points = np.empty((count, 3))
     for i in range(count):
         a, b, c = normals[i, 0], normals[i, 1], normals[i, 2]
         for k in range(3):
             turned[i, k] = T[k, 0] * a + T[k, 1] * b + T[k, 2] * c
-        z = uvz[i, 2]
-        facing[i] = (turned[i, 0] * (uvz[i, 0] - cx) / fx + turned[i, 1] * (uvz[i, 1] - cy) / fy + turned[i, 2]) * z
+        points[i, 2] = uvz[i, 2]
+        points[i, 0] = (uvz[i, 0] - cx) / fx * uvz[i, 2]
+        points[i, 1] = (uvz[i, 1] - cy) / fy * uvz[i, 2]
+        facing[i] = (turned[i] * points[i]).sum()
     out = np.empty((4096, 8))
     n = 0
     ends = np.empty((2, 6))
@@ -162,12 +165,16 @@ def occluding_contour(vertices, faces, normals, T, fx, fy, cx, cy, uvz, silhouet
             if (facing[i] > 0) == (facing[j] > 0):
                 continue
             t = facing[i] / (facing[i] - facing[j])
-            zi, zj = uvz[i, 2], uvz[j, 2]
-            ends[e, 0] = (1 - t) * (uvz[i, 0] - cx) / fx * zi + t * (uvz[j, 0] - cx) / fx * zj
-            ends[e, 1] = (1 - t) * (uvz[i, 1] - cy) / fy * zi + t * (uvz[j, 1] - cy) / fy * zj
-            ends[e, 2] = (1 - t) * zi + t * zj
+            bend = 0.0
             for m in range(3):
-                ends[e, 3 + m] = (1 - t) * turned[i, m] + t * turned[j, m]
+                bend += (points[j, m] - points[i, m]) * (turned[j, m] - turned[i, m])
+            # The decimated surface has its vertices outside the true one and its edges inside. Half of the rise from
+            # the chord to the arc, which the normals tell (Phong tessellation, Boubekeur and Alexa 2008), centres it.
+            rise = 0.25 * t * (1 - t) * bend
+            for m in range(3):
+                normal = (1 - t) * turned[i, m] + t * turned[j, m]
+                ends[e, m] = (1 - t) * points[i, m] + t * points[j, m] + rise * normal
+                ends[e, 3 + m] = normal
             e += 1
         u0 = fx * ends[0, 0] / ends[0, 2] + cx
         v0 = fy * ends[0, 1] / ends[0, 2] + cy

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from m2i_ros.geometry import apply, perturb, pose_difference
+from m2i_ros.geometry import apply, perturb
+
+# Compiled functions are called from Python only, file by file: Numba's cache does not see changes in other files.
 from m2i_ros.model.projection import fill_faces, project_vertices
 from m2i_ros.registration.contour import occluding_contour
 from m2i_ros.registration.uncertainty import change_pivot, ray_basis
@@ -14,8 +16,7 @@ OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a who
 CORRELATION = 10.0  # pixels of contour whose errors are one error
 MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
 CLOSE = 3.0  # pixels within which a contour counts as explained
-REACH = 0.05  # metres: how far from its centre a rotation is felt
-SMALL = 1e-5  # metres: a step below ends a scale
+ENOUGH = 0.01  # a step that gains less, in log likelihood, ends a scale: a tenth of a standard deviation
 ALIGNED = 0.5  # cosine between normals above which two pieces of contour may match
 
 
@@ -99,35 +100,12 @@ def _add(sample, qu, qv, pivot, fx, fy, offset, scale, weight, H, g):
 
 
 @njit(cache=True, nogil=True)
-def _evaluate(
-    vertices,
-    faces,
-    surface_normals,
-    points,
-    normals,
-    lengths,
-    inside,
-    T,
-    fx,
-    fy,
-    cx,
-    cy,
-    pivot,
-    offset,
-    scale,
-    picture,
-    H,
-    g,
-):
+def _normal_equations(samples, points, normals, lengths, pivot, fx, fy, offset, scale, H, g):
     """Fill the normal equations H (7, 7) and g (7,) of the squared residuals; return cost and statistics.
 
     Both directions count alike: from each contour the mean over its length. Returned: robust cost in [0, 1], effective
-    length in pixels of contour, root mean square of matched residuals, shares of model and mask explained.
+    length in pixels of contour, root mean square of close residuals in pixels, shares of model and mask explained.
     """
-    uvz = project_vertices(vertices, T, fx, fy, cx, cy)
-    picture[:] = 0
-    fill_faces(uvz, faces, picture)
-    samples = occluding_contour(vertices, faces, surface_normals, T, fx, fy, cx, cy, uvz, picture, inside)
     H[:] = 0
     g[:] = 0
     model_length, mask_length = samples[:, 7].sum(), lengths.sum()
@@ -136,7 +114,7 @@ def _evaluate(
     nearest_point = np.full(samples.shape[0], -1)
     nearest_sample = np.full(points.shape[0], -1)
     _match(samples, points, normals, max(3 * scale, CLOSE), nearest_point, nearest_sample)
-    cost, squares, matched, model_close, mask_close = 0.0, 0.0, 0.0, 0.0, 0.0
+    cost, squares, model_close, mask_close = 0.0, 0.0, 0.0, 0.0
     for i in range(samples.shape[0]):
         share = samples[i, 7] / model_length
         j = nearest_point[i]
@@ -148,7 +126,6 @@ def _evaluate(
         if r2 < CLOSE * CLOSE:
             model_close += share
             squares += share * r2
-            matched += share
     for j in range(points.shape[0]):
         share = lengths[j] / mask_length
         i = nearest_sample[j]
@@ -160,12 +137,22 @@ def _evaluate(
         if r2 < CLOSE * CLOSE:
             mask_close += share
             squares += share * r2
-            matched += share
     for i in range(7):
         for j in range(i):
             H[j, i] = H[i, j]
-    residual = np.sqrt(squares / matched) if matched > 0 else np.inf
+    close = model_close + mask_close
+    residual = np.sqrt(squares / close) if close > 0 else np.inf
     return cost, min(model_length, mask_length), residual, model_close, mask_close
+
+
+@njit(cache=True, nogil=True)
+def _rotation_vector(R):
+    """Return the rotation vector (3,) of R (3, 3), for angles well below pi."""
+    w = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2
+    sine = np.sqrt((w * w).sum())
+    if sine < 1e-9:
+        return w
+    return w * (np.arctan2(sine, (R[0, 0] + R[1, 1] + R[2, 2] - 1) / 2) / sine)
 
 
 def refine(surface, contour, camera, T_image_model, prior, scales, steps=8):
@@ -174,61 +161,103 @@ def refine(surface, contour, camera, T_image_model, prior, scales, steps=8):
     surface: ContourSurface. contour: MaskContour of a picture of `camera`'s size. prior: Prior.
     scales: pixels, falling: distances well above one count little (Geman-McClure). steps: at most, at each scale.
 
-    Levenberg-Marquardt over seven unknowns: translation along x, y and the ray through the contour's centre, rotation
+    Levenberg-Marquardt over seven unknowns: translation along x, y and the ray through the model's centre, rotation
     about that centre, and a common offset between the contours, without which a mask that is too fat pulls the model
     towards the source. The occluding contour is taken anew at each step.
     """
+    problem = _Problem(surface, contour, camera, T_image_model, prior)
     T, offset = np.ascontiguousarray(T_image_model, dtype=np.float64), 0.0
-    picture = np.zeros((camera.height, camera.width), np.uint8)
-    H, g = np.empty((7, 7)), np.empty(7)
-    centre = _visible_centre(surface, T, camera)
-    expected = apply(prior.T_image_model, centre)
-    A = change_pivot(expected, prior.T_image_model[:3, 3])
-    W = A.T @ np.linalg.solve(prior.covariance, A)
-
-    def evaluate(T, offset, scale, noise=None):
-        """Return total cost, information (7, 7) and gradient (7,) about the centre, and the contour's statistics."""
-        cost, length, *statistics = _evaluate(
-            surface.vertices, surface.faces, surface.normals, contour.points, contour.normals, contour.lengths,
-            contour.inside, T, camera.fx, camera.fy, camera.cx, camera.cy, apply(T, centre), offset, scale, picture,
-            H, g,
-        )  # fmt: skip
-        noise = scale / 2 if noise is None else noise
-        weight = length / (CORRELATION * noise**2)
-        xi = pose_difference(T, prior.T_image_model)
-        xi[:3] = apply(T, centre) - expected
-        information, gradient = weight * H, weight * g
-        information[:6, :6] += W
-        gradient[:6] += W @ xi
-        information[6, 6] += OFFSET_SIGMA**-2
-        gradient[6] += offset * OFFSET_SIGMA**-2
-        total = 0.5 * weight * scale**2 * cost + 0.5 * xi @ W @ xi + 0.5 * (offset / OFFSET_SIGMA) ** 2
-        return total, information, gradient, cost, statistics
-
     B = np.eye(7)
     for scale in scales:
         damping = 1e-3
-        total, information, gradient, *_ = evaluate(T, offset, scale)
+        evidence = problem.evidence(T, offset, scale)
+        weight = evidence.weight(scale / 2)
+        total, information, gradient = problem.posterior(T, offset, evidence, weight)
         for _ in range(steps):
-            B[:3, :3] = ray_basis(apply(T, centre))
+            centre = apply(T, problem.centre)
+            B[:3, :3] = ray_basis(centre)
             M = B.T @ information @ B
             step = B @ -np.linalg.solve(M + damping * np.diag(np.diag(M)), B.T @ gradient)
-            T_next, offset_next = perturb(T, step[:6], apply(T, centre)), offset + step[6]
-            moved = np.linalg.norm(step[:3]) + np.linalg.norm(step[3:6]) * REACH
-            tried = evaluate(T_next, offset_next, scale)
-            if tried[0] < total:
-                T, offset, damping = T_next, offset_next, damping / 5
-                total, information, gradient = tried[:3]
+            gain = -gradient @ step
+            T_next, offset_next = perturb(T, step[:6], centre), offset + step[6]
+            evidence_next = problem.evidence(T_next, offset_next, scale)
+            posterior = problem.posterior(T_next, offset_next, evidence_next, weight)
+            if posterior[0] < total:
+                T, offset, evidence, damping = T_next, offset_next, evidence_next, damping / 5
+                total, information, gradient = posterior
             else:
                 damping = max(10 * damping, 1e-2)
-            if moved < SMALL:
+            if gain < ENOUGH:
                 break
 
-    *_, cost, (residual, model_share, mask_share) = evaluate(T, offset, scales[-1])
-    _, information, *_ = evaluate(T, offset, scales[-1], noise=max(residual, MIN_NOISE))
-    A = change_pivot(apply(T, centre), T[:3, 3])
-    covariance = A @ np.linalg.inv(information)[:6, :6] @ A.T
-    return Fit(T, covariance, float(offset), cost, residual, model_share, mask_share)
+    weight = evidence.weight(max(evidence.residual, MIN_NOISE))
+    _, information, _ = problem.posterior(T, offset, evidence, weight)
+    A = change_pivot(apply(T, problem.centre), T[:3, 3])
+    return Fit(
+        T,
+        A @ np.linalg.inv(information)[:6, :6] @ A.T,
+        offset,
+        evidence.cost,
+        evidence.residual,
+        evidence.model_share,
+        evidence.mask_share,
+    )
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What the contours say of one pose at one scale; see `_normal_equations`."""
+
+    H: np.ndarray
+    g: np.ndarray
+    scale: float
+    cost: float
+    length: float
+    residual: float
+    model_share: float
+    mask_share: float
+
+    def weight(self, noise):
+        """Return how many independent pieces of contour there are, over the variance of each: noise in pixels."""
+        return self.length / (CORRELATION * noise**2)
+
+
+class _Problem:
+    """One refinement: the contours, and the prior about the model's centre in view."""
+
+    def __init__(self, surface, contour, camera, T_image_model, prior):
+        self.surface, self.contour = surface, contour
+        self.K = (camera.fx, camera.fy, camera.cx, camera.cy)
+        self.picture = np.zeros((camera.height, camera.width), np.uint8)
+        self.centre = _visible_centre(surface, T_image_model, camera)
+        self.prior_R = prior.T_image_model[:3, :3]
+        self.prior_centre = apply(prior.T_image_model, self.centre)
+        A = change_pivot(self.prior_centre, prior.T_image_model[:3, 3])
+        self.W = A.T @ np.linalg.solve(prior.covariance, A)
+
+    def evidence(self, T, offset, scale):
+        surface, contour = self.surface, self.contour
+        uvz = project_vertices(surface.vertices, T, *self.K)
+        self.picture[:] = 0
+        fill_faces(uvz, surface.faces, self.picture)
+        samples = occluding_contour(surface.faces, surface.normals, T, *self.K, uvz, self.picture, contour.inside)
+        H, g = np.empty((7, 7)), np.empty(7)
+        statistics = _normal_equations(
+            samples, contour.points, contour.normals, contour.lengths, apply(T, self.centre), *self.K[:2], offset,
+            scale, H, g,
+        )  # fmt: skip
+        return _Evidence(H, g, scale, *statistics)
+
+    def posterior(self, T, offset, evidence, weight):
+        """Return the negative log likelihood, its information (7, 7) and gradient (7,): contour, prior and offset."""
+        xi = np.concatenate([apply(T, self.centre) - self.prior_centre, _rotation_vector(T[:3, :3] @ self.prior_R.T)])
+        information, gradient = weight * evidence.H, weight * evidence.g
+        information[:6, :6] += self.W
+        gradient[:6] += self.W @ xi
+        information[6, 6] += OFFSET_SIGMA**-2
+        gradient[6] += offset * OFFSET_SIGMA**-2
+        total = weight * evidence.scale**2 * evidence.cost + xi @ self.W @ xi + (offset / OFFSET_SIGMA) ** 2
+        return 0.5 * total, information, gradient
 
 
 def _visible_centre(surface, T, camera):

@@ -27,8 +27,8 @@ class Registration:
     the pivot at the model origin's position, metres and radians; None with T_image_model.
     probability: that the projected error is below `accept_mm`, in [0, 1].
     recall, precision: of the projected model against the mask, inside the valid region; NaN without an estimate.
-    residual_mm: root mean square distance between mask and model contours where they match (within 3 px), at the model's
-    depth; NaN likewise.
+    residual_mm: root mean square distance between mask and model contours where they match (within 3 px), at the
+    model's depth; NaN likewise.
     """
 
     state: State

@@ -59,3 +59,23 @@ def tree(branches=ILIAC, spacing=0.0012, offset=(0.0, 0.0, 0.0), axes='lps'):
         axes=axes,
         name='test tree',
     )
+
+
+def ray_cast(centreline, T_image_model, camera):
+    """Return the mask (H, W) uint8 of the spheres along the centreline: each pixel's ray against each sphere.
+
+    Exact, and shares nothing with the rasteriser.
+    """
+    out = np.zeros((camera.height, camera.width), np.uint8)
+    centres = centreline.points @ T_image_model[:3, :3].T + T_image_model[:3, 3]
+    for c, r in zip(centres, centreline.radii):
+        u, v = camera.project(c)
+        reach = 1.2 * r * camera.fy / (c[2] - r) + 2
+        rows = np.arange(max(0, int(v - reach)), min(camera.height, int(v + reach) + 1))
+        columns = np.arange(max(0, int(u - reach)), min(camera.width, int(u + reach) + 1))
+        if len(rows) and len(columns):
+            rays = camera.ray(np.stack(np.meshgrid(columns, rows), axis=-1))
+            along = rays @ c
+            hit = along**2 >= (rays**2).sum(-1) * (c @ c - r * r)
+            out[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1][hit] = 255
+    return out

@@ -1,0 +1,102 @@
+"""How the refinement moves, and what it then claims to know."""
+
+import numpy as np
+import pytest
+from trees import ray_cast
+
+from m2i_ros.geometry import apply, perturb, rotation_angle
+from m2i_ros.registration.confidence import points_in_view, predicted_mm
+from m2i_ros.registration.contour import ContourSurface
+from m2i_ros.registration.refine import Prior, _add, refine
+from m2i_ros.registration.uncertainty import isotropic
+from m2i_ros.registration.view import View
+
+
+@pytest.fixture(scope='module')
+def surface(model):
+    return ContourSurface.from_model(model)
+
+
+@pytest.fixture(scope='module')
+def view(model, T_truth, camera):
+    mask = ray_cast(model.centreline, T_truth, camera)
+    return View(mask, np.ones(mask.shape, bool), camera)
+
+
+def prior(T, model):
+    return Prior(T, isotropic(T, model.centroid, np.radians(10), 0.04, 0.06))
+
+
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_the_gradient_is_that_of_the_robust_distance(camera, T_truth, model, mirrored):
+    camera = camera.flipped() if mirrored else camera
+    rng = np.random.default_rng(1)
+    point, pivot, scale, offset = model.vertices[100], apply(T_truth, model.centroid), 3.0, 0.4
+    normal = np.array([0.6, -0.8])
+    q = camera.project(apply(T_truth, point)) + (1.0, 0.5)
+
+    def cost(xi):
+        u = camera.project(apply(perturb(T_truth, xi[:6], pivot), point))
+        r2 = (normal @ (u - q) + offset + xi[6]) ** 2
+        return 0.5 * scale**2 * r2 / (scale**2 + r2)
+
+    x = apply(T_truth, point)
+    H, g = np.zeros((7, 7)), np.zeros(7)
+    _add(np.r_[x, camera.project(x), normal, 1.0], *q, pivot, camera.fx, camera.fy, offset, scale, 1.0, H, g)
+    for _ in range(5):
+        direction = rng.normal(size=7) * np.r_[np.full(3, 1e-3), np.full(3, 1e-2), 1.0]
+        numeric = (cost(1e-4 * direction) - cost(-1e-4 * direction)) / 2e-4
+        assert numeric == pytest.approx(g @ direction, rel=1e-5)
+
+
+@pytest.mark.parametrize('fat', [-2, 0, 2])
+def test_a_mask_that_is_too_fat_or_thin_does_not_move_the_depth(surface, model, camera, T_truth, view, fat):
+    import cv2
+
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(fat) + 1,) * 2)
+    mask = {-2: cv2.erode, 0: lambda m, _: m, 2: cv2.dilate}[fat](view.mask, kernel)
+    start = perturb(T_truth, (0.004, -0.003, 0.02, 0.05, -0.04, 0.06), apply(T_truth, model.centroid))
+    contour = View(mask, view.valid, camera).contour
+    fit = refine(surface, contour, camera, start, prior(start, model), (12.0, 5.0, 2.0))
+    error = apply(fit.T_image_model, model.centroid) - apply(T_truth, model.centroid)
+    assert np.abs(error[:2]).max() < 3e-4
+    assert abs(error[2]) < 5e-3
+    assert rotation_angle(np.linalg.inv(T_truth) @ fit.T_image_model) < np.radians(0.5)
+    assert fit.offset == pytest.approx(fat, abs=0.5)
+    assert fit.model_share > 0.95 and fit.mask_share > 0.95 and fit.residual < 1
+
+
+def test_without_a_contour_the_prior_is_all_that_is_known(surface, model, camera, T_truth, view):
+    empty = View(np.zeros_like(view.mask), view.valid, camera)
+    start = perturb(T_truth, (0.01, 0, 0, 0, 0, 0))
+    expected = prior(T_truth, model)
+    fit = refine(surface, empty.contour, camera, start, expected, (12.0, 5.0))
+    assert np.allclose(fit.T_image_model, T_truth, atol=1e-3)
+    assert np.allclose(fit.covariance, expected.covariance, rtol=0.05, atol=1e-4)
+    assert fit.cost == 1.0 and fit.model_share == 0.0
+
+
+def test_depth_is_known_worse_than_the_picture(surface, model, camera, T_truth, view):
+    fit = refine(surface, view.contour, camera, T_truth, prior(T_truth, model), (5.0, 2.0))
+    sigma = np.sqrt(np.diag(isotropic_about_centre(fit, model)))
+    assert sigma[2] > 5 * max(sigma[:2])
+
+
+def isotropic_about_centre(fit, model):
+    from m2i_ros.registration.uncertainty import change_pivot
+
+    A = change_pivot(fit.T_image_model[:3, 3], apply(fit.T_image_model, model.centroid))
+    return A @ fit.covariance @ A.T
+
+
+def test_a_straight_vessel_may_slide_and_says_so(camera):
+    from trees import tree
+
+    straight = tree([([(0, 0, -0.3), (0, 0, 0), (0, 0, 0.3)], [0.006, 0.006, 0.006])], spacing=0.002)
+    T = np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0.0], [0, -1.0, 0, 0.75], [0, 0, 0, 1]])
+    mask = ray_cast(straight.centreline, T, camera)
+    view = View(mask, np.ones(mask.shape, bool), camera)
+    slid = perturb(T, (0, 0.02, 0, 0, 0, 0), T[:3, 3])
+    fit = refine(ContourSurface.from_model(straight), view.contour, camera, slid, prior(slid, straight), (5.0, 2.0))
+    points = points_in_view(straight, fit.T_image_model, view)
+    assert predicted_mm(fit.covariance, fit.T_image_model, points, camera) > 10
