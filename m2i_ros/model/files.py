@@ -1,5 +1,6 @@
 """Vessel models from files: STL, PLY, OBJ and this package's own .npz."""
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from m2i_ros.model.vessel_model import Centreline, VesselModel
+
+_log = logging.getLogger(__name__)
 
 UNITS = {'mm': 1e-3, 'cm': 1e-2, 'm': 1.0}
 AXES = ('lps', 'ras', 'native')
@@ -97,7 +100,7 @@ def read_mesh(path, units):
     finite = np.isfinite(vertices).all(axis=1)
     used = np.unique(faces[finite[faces].all(axis=1)]) if faces.size else []
     if not len(used):
-        raise ModelError(f'{path.name}: the mesh is empty: no face with finite vertices; export the lumen surface again')
+        raise ModelError(f'{path.name}: the mesh is empty: no face with finite vertices; export the lumen anew')
     extent = float(np.ptp(vertices[used], axis=0).max())
     if not EXTENT[0] <= extent * UNITS[units] <= EXTENT[1]:
         fitting = [u for u, metres in UNITS.items() if EXTENT[0] <= extent * metres <= EXTENT[1]]
@@ -121,7 +124,9 @@ def model_from_mesh(vertices, faces, axes='lps', name='vessel', source=''):
     vertices, faces = weld(vertices, faces)
     if not len(faces):
         raise ModelError(f'{source or name}: the mesh is empty: all its faces are degenerate')
-    vertices, faces, _ = without_debris(vertices, faces)
+    vertices, faces, dropped = without_debris(vertices, faces)
+    if dropped:
+        _log.warning(f'{source or name}: {dropped} small loose component(s) left out')
     faces = orient(vertices, faces)
     try:
         centreline = extract_centreline(vertices, faces)

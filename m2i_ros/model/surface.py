@@ -215,9 +215,12 @@ def find_cap(vertices, faces, end, direction, radius):
     across = normal[seed] @ direction
     if across < 0.6:
         return none
-    offset = vertices[faces].mean(axis=1) - vertices[faces[seed]].mean(axis=0)
-    flat = (normal @ normal[seed] > np.cos(np.radians(25))) & (np.abs(offset @ normal[seed]) < 0.2 * radius)
-    flat &= np.linalg.norm(offset, axis=1) < 4 * radius
+    corner_offset = vertices[faces] - vertices[faces[seed]].mean(axis=0)
+    height = np.abs(corner_offset @ normal[seed]).max(axis=1)
+    # Slivers have no direction to speak of: they count by their place alone.
+    sliver = (area < 1e-3 * np.pi * radius**2) & (height < 0.02 * radius)
+    flat = sliver | ((normal @ normal[seed] > np.cos(np.radians(25))) & (height < 0.2 * radius))
+    flat &= np.linalg.norm(corner_offset.mean(axis=1), axis=1) < 4 * radius
     flat[seed] = True
     at = np.flatnonzero(flat)
     number = np.full(len(faces), -1)

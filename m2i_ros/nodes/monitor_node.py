@@ -3,6 +3,7 @@
 import importlib
 import signal
 import sys
+import threading
 import time
 from functools import partial
 
@@ -26,6 +27,7 @@ from m2i_ros.ros.camera_info import camera_from_info
 from m2i_ros.ros.diagnostics import Complaints
 from m2i_ros.ros.images import grey_from_compressed, grey_from_image
 from m2i_ros.ros.parameters import MODEL, Parameter, Parameters
+from m2i_ros.ros.stamps import nanoseconds
 from m2i_ros.ros.transforms import motion_from_pose, motion_from_transform
 from m2i_ros.sources import open_model
 
@@ -44,7 +46,10 @@ class MonitorNode(Node):
         self.parameters = Parameters(self, MONITOR)
         self._complaints = Complaints(self.get_logger())
         self._recorder = self._open_recorder()
-        self._session = Session(self._load_model(), self._record_moment)
+        self._session = Session(done=self._record_moment)
+        # Beside: reading a model takes seconds, in which source_node must see that this node is there.
+        self._loading = threading.Thread(target=self._load_model, daemon=True)
+        self._loading.start()
         self._last_answer = time.monotonic()
         self._topics = set()
         for topic, (kind, handler, latched) in self._known_topics().items():
@@ -83,12 +88,11 @@ class MonitorNode(Node):
     def _load_model(self):
         path = self.parameters['model.path']
         if not path:
-            return None
+            return
         try:
-            return open_model(path, self.parameters['model.units'], self.parameters['model.axes'])
+            self._session.model = open_model(path, self.parameters['model.units'], self.parameters['model.axes'])
         except (ValueError, OSError) as error:
             self.get_logger().warning(f'no errors in mm: {error}')
-            return None
 
     def _write(self, report):
         folder = self._recorder.folder
@@ -108,8 +112,16 @@ class MonitorNode(Node):
             'camera_info': (CameraInfo, self._take_camera_info, False),
             'vessel/mask': (Image, self._take_mask, False),
             'registration/status': (DiagnosticStatus, self._take_status, False),
-            'truth/mask': (Image, lambda m, _: session.true_mask(_ns(m), grey_from_image(m)), False),
-            'truth/pose': (PoseStamped, lambda m, _: session.true_pose(_ns(m), motion_from_pose(m.pose)), False),
+            'truth/mask': (
+                Image,
+                lambda m, _: session.true_mask(nanoseconds(m.header.stamp), grey_from_image(m)),
+                False,
+            ),
+            'truth/pose': (
+                PoseStamped,
+                lambda m, _: session.true_pose(nanoseconds(m.header.stamp), motion_from_pose(m.pose)),
+                False,
+            ),
             '/tf': (TFMessage, self._take_tf, False),
             '/diagnostics': (DiagnosticArray, self._take_diagnostics, False),
         }
@@ -184,17 +196,17 @@ class MonitorNode(Node):
             picture = decode(message)
         except FrameError:  # the pipeline complains of it
             picture = None
-        self._session.image(_ns(message), arrival, picture)
+        self._session.image(nanoseconds(message.header.stamp), arrival, picture)
 
     def _take_mask(self, message, arrival):
         self._last_answer = time.monotonic()
-        self._session.mask(_ns(message), arrival, grey_from_image(message))
+        self._session.mask(nanoseconds(message.header.stamp), arrival, grey_from_image(message))
 
     def _take_overlay(self, message, _):
         pixels = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
         picture = pixels[:, : 3 * message.width].reshape(message.height, message.width, 3)
         self._recorder.overlay(picture, float(self._session.source.get('frame_rate', 15.0)))
-        self._session.overlay(_ns(message), picture)
+        self._session.overlay(nanoseconds(message.header.stamp), picture)
 
     def _take_status(self, message, arrival):
         self._last_answer = time.monotonic()
@@ -203,7 +215,7 @@ class MonitorNode(Node):
     def _take_tf(self, message, _):
         for transform in message.transforms:
             if transform.child_frame_id == self.parameters['frames.model']:
-                self._session.pose(_ns(transform), motion_from_transform(transform.transform))
+                self._session.pose(nanoseconds(transform.header.stamp), motion_from_transform(transform.transform))
 
     def _take_diagnostics(self, message, _):
         for status in message.status:
@@ -219,11 +231,13 @@ class MonitorNode(Node):
             self._recorder.mask(moment.name, moment.mask)
 
     def _tell(self):
+        if not self._session.begun:
+            return
         print(self._session.line(time.time_ns()), flush=True)
 
     def _watch(self):
-        # Only now: source_node takes it as the sign that this node has found the pipeline and will miss no answer.
-        if self.count_publishers('vessel/mask'):
+        # Only now: a source_node that waits for this node takes it as the sign that it will miss no answer.
+        if self.count_publishers('vessel/mask') and not self._loading.is_alive():
             self._listen(self.resolve_topic_name('image'), Image, self._take_image)
             self._listen(self.resolve_topic_name('image/compressed'), CompressedImage, self._take_image)
         if self._recorder:
@@ -232,11 +246,6 @@ class MonitorNode(Node):
         quiet = time.monotonic() - self._last_answer > QUIET
         if message == 'failed' or (message == 'finished' and (quiet or self._session.complete())):
             self.done.set_result(True)
-
-
-def _ns(message):
-    """Return the stamp of a message with a header, in ns."""
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
 
 
 def _values(status):

@@ -45,6 +45,7 @@ class FrameNode(Node):
         self.enabled = True
         self._last_stamp = None
         self._received = 0
+        self._silent = False
         self._failure = ''
 
     def listen(self):
@@ -117,6 +118,8 @@ class FrameNode(Node):
         self.health.frame(time.monotonic() - arrived)
 
     def _failed(self, error):
+        if not self.context.ok():
+            return  # told to stop in mid-frame: there is nobody left to publish to
         # The state between frames may be half changed.
         self._reset()
         self._failure = f'{type(error).__name__}: {error}'
@@ -152,7 +155,10 @@ class FrameNode(Node):
                 DiagnosticStatus.STALE,
                 f'no image on {self.image_topic} for {silent:.0f} s, {publishers} publishers',
             )
-            self.complaints.warn('silence', message)
+            # Once: fluoroscopy is off most of the time.
+            if not self._silent:
+                self.get_logger().warning(message)
+        self._silent = silent > _SILENCE
         values = {'received': self._received, 'drops': self.mailbox.dropped, **self.health.values()}
         for topics in self.topics:
             values.update(topics.values())

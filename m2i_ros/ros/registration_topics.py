@@ -77,6 +77,7 @@ class RegistrationTopics:
         self._markers = node.create_publisher(MarkerArray, 'vessel/model', LATCHED)
         self._broadcaster = TransformBroadcaster(node)
         if self.model:
+            node.get_logger().info('preparing the registration: the first time it is compiled, which takes a while')
             _warm_up(self.model)
             self._markers.publish(model_markers(self.model, node.parameters['frames.model']))
 
@@ -91,19 +92,18 @@ class RegistrationTopics:
 
     def frame(self, image, header):
         """Return the `Frame` of a grey picture, with the camera where it is known and fits. Raises FrameError."""
+        frame = Frame(image, seconds(header.stamp))
         self._watch_for_changes(image, header)
         self._judge_initial_pose()
-        stamp = seconds(header.stamp)
         camera = self._camera
-        if camera and (camera.height, camera.width) != image.shape:
-            try:
-                Frame(image, stamp, camera)
-            except FrameError as error:  # segmentation can do without the camera
-                self._camera_problem = str(error)
-            camera = None
-        elif camera:
+        if camera is None:
+            return frame
+        try:
+            frame = replace(frame, camera=camera)
             self._camera_problem = ''
-        return Frame(image, stamp, camera)
+        except FrameError as error:  # segmentation can do without the camera
+            self._camera_problem = str(error)
+        return frame
 
     def publish(self, result, header, arrived):
         """Publish a `Result`: TF, pose and centreline where it is believed, and the status always.

@@ -5,7 +5,7 @@ import numpy as np
 
 # Found at no more than this many pixels a side; the rest is enlargement.
 LARGEST_SIDE = 256
-# Shares of the picture's grey range. The blades' shadow is darkest and flat, and its edge a step, which tells it from dark anatomy.
+# Shares of the picture's grey range. The blades' shadow is darkest and flat, and its edge a step: dark anatomy is not.
 SHADOW_LEVEL = 0.08
 SHADOW_SPREAD = 0.03
 LEAST_STEP = 0.12

@@ -1,6 +1,7 @@
-"""What runs the network. An engine is called with a picture, (1, 1, H, W) float32, and answers its (H, W) float32 probability.
+"""What runs the network.
 
-H and W are multiples of the weights' `multiple`. An engine is for one thread at a time. Each imports its library when made.
+An engine is called with a picture, (1, 1, H, W) float32, H and W multiples of the weights' `multiple`, and answers the
+(H, W) float32 probability. It is for one thread at a time, and imports its library when it is made.
 """
 
 from importlib.util import find_spec
@@ -83,7 +84,7 @@ ENGINES = {'openvino': OpenVinoEngine, 'onnxruntime': OnnxRuntimeEngine, 'torch'
 def make_engine(name, weights, threads):
     """Return (name, engine). `name` is one of ENGINES or 'auto': the first of them that is installed.
 
-    Raises ValueError for an unknown engine or one that is not installed, WeightsError where the file it reads is missing.
+    Raises ValueError for an engine that is unknown or not installed, WeightsError where the file it reads is missing.
     """
     if name != 'auto' and name not in ENGINES:
         raise ValueError(f'engine {name!r} is unknown: use one of auto, {", ".join(ENGINES)}')
@@ -93,7 +94,8 @@ def make_engine(name, weights, threads):
             raise ValueError(f'no inference engine is installed: pip install one of {", ".join(ENGINES)}')
         name = installed[0]
     elif name not in installed:
-        raise ValueError(f'engine {name!r} is not installed: pip install {name}, or use one of auto, {", ".join(installed)}')
+        others = ', '.join(['auto', *installed])
+        raise ValueError(f'engine {name!r} is not installed: pip install {name}, or use one of {others}')
     path = weights.torch if name == 'torch' else weights.onnx
     if not path.is_file():
         raise WeightsError(f'{path} is missing: engine {name!r} reads it; export the weights again')

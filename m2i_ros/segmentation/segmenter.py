@@ -8,7 +8,7 @@ from m2i_ros.segmentation.engines import make_engine
 from m2i_ros.segmentation.vessel_mask import VesselMask
 from m2i_ros.segmentation.weights import find, sha256
 
-# Pictures larger than this are segmented reduced to it: a vessel of the registration's interest is many pixels wide there.
+# Pictures larger than this are segmented reduced to it: a vessel that registration needs is many pixels wide there.
 LARGEST_SIDE = 1024
 # Islands below this share of the picture (26 pixels of 512x512) are noise.
 SMALLEST_ISLAND = 1e-4
@@ -17,8 +17,8 @@ SMALLEST_ISLAND = 1e-4
 def normalise_grey(image, valid):
     """Return (H, W) float32: grey values so that the darkest 1% and brightest 1% inside `valid` become 0 and 1.
 
-    Outside `valid` the value is 0.5. Training and inference both go through here. X-ray pictures are taken to show contrast
-    dark, as is the custom; one shown inverted must be inverted before.
+    Outside `valid` the value is 0.5. Training and inference both go through here. Polarity is left as it is: the
+    weights know contrast shown dark, as is the custom, best.
     """
     sample, inside = image[::3, ::3], valid[::3, ::3]
     low, high = np.percentile(sample[inside] if inside.any() else sample, (1, 99))

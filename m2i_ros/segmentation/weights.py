@@ -1,7 +1,7 @@
 """Trained weights on disk: a network for engines, its parameters for training, and the card that says what they are.
 
-Three files of one name: NAME.onnx (picture to probability), NAME.pt (state dict and configuration, for torch) and NAME.md
-(model card; its YAML front matter is read by the program).
+Three files of one name: NAME.onnx (picture to probability), NAME.pt (state dict and configuration, for torch) and
+NAME.md (model card; its YAML front matter is read by the program).
 """
 
 import hashlib

@@ -21,7 +21,7 @@ _FACES = 20000
 def make_anatomy(name, seed=0):
     """Return the `VesselModel` of the anatomy `name`: LPS, metres; another patient for each seed.
 
-    The surface is closed, has about 20,000 faces (twice that for the thinnest trees), and agrees with the centreline's
+    The surface is closed, has about 20,000 faces (up to 60,000 for thin trees), and agrees with the centreline's
     radii to a fraction of a millimetre, save for the three sinuses of an aortic root, where the radius is the mean of
     the section.
     Raises ValueError for a name that `make_centreline` does not know.

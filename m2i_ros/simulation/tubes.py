@@ -53,11 +53,10 @@ def _draw(pixels, radii, lengths, segments, path, cover):
             t = (k + 0.5) / count
             u, v = pixels[a, 0] + t * du, pixels[a, 1] + t * dv
             r = radii[a] + t * dr
-            # A disc below a pixel keeps its area: it is drawn a pixel wide and thinner.
-            scale = np.float32(1.0)
-            if r < 0.5:
-                scale = r / 0.5
-                r = np.float32(0.5)
+            # A disc below a pixel is drawn a pixel wide and thinner. Its edge, a pixel wide, adds pi / 12 to its area.
+            wide = max(r, 0.5)
+            weight = np.float32(step * r * r / (wide * wide + 1 / 12))
+            r = wide
             outer = r + 0.5
             inner2 = max(r - 0.5, 0.0) ** 2
             v0, v1 = max(0, int(np.ceil(v - outer))), min(height - 1, int(np.floor(v + outer)))
@@ -73,7 +72,6 @@ def _draw(pixels, radii, lengths, segments, path, cover):
                             continue
                         if share > 1:
                             share = np.float32(1.0)
-                    share *= scale
-                    path[y, x] += share * step
+                    path[y, x] += share * weight
                     if share > cover[y, x]:
                         cover[y, x] = share

@@ -1,4 +1,4 @@
-"""What the segmentation network learns from: simulated frames made as it trains, real pictures with masks if there are any."""
+"""What the segmentation network learns from: simulated frames made as it trains, and real pictures with their masks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,9 @@ class DataSettings:
         if not 0 <= self.real_fraction <= 1:
             raise ValueError(f'real_fraction {self.real_fraction}: a share between 0 and 1 is needed')
         if self.real_fraction > 0 and not self.real:
-            raise ValueError('real_fraction is above 0 but no real pictures are given: add `real: [{images: DIR, masks: DIR}]`')
+            raise ValueError(
+                'real_fraction is above 0 but there are no real pictures: add real: [{images: DIR, masks: DIR}]'
+            )
         if self.pool % self.batch_size:
             raise ValueError(f'pool {self.pool} must be a multiple of batch_size {self.batch_size}')
 
@@ -103,12 +105,13 @@ def simulated_pairs(count, size, seed):
     pairs = []
     while len(pairs) < count:
         images, masks = (tensor.numpy() for tensor in next(samples))
-        pairs += [((255 * image[0]).round().astype(np.uint8), np.uint8(255) * (mask[0] > 0.5)) for image, mask in zip(images, masks)]
+        for image, mask in zip(images, masks):
+            pairs.append(((255 * image[0]).round().astype(np.uint8), np.where(mask[0] > 0.5, 255, 0).astype(np.uint8)))
     return pairs[:count]
 
 
 def read_pairs(images, masks):
-    """List of (image, mask), (H, W) uint8, of the pictures in a folder that have a mask of the same name in the other."""
+    """List of (image, mask), (H, W) uint8: the pictures in one folder that have a mask of their name in the other."""
     images, masks = Path(images).expanduser(), Path(masks).expanduser()
     truth = {path.stem: path for path in masks.iterdir() if path.suffix.lower() in SUFFIXES}
     pairs = []

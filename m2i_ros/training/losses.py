@@ -1,4 +1,4 @@
-"""Losses of vessel segmentation. Logits and targets are (B, 1, H, W) float32, targets 0 or 1; the answer is a scalar."""
+"""Losses of vessel segmentation. Logits and targets: (B, 1, H, W) float32, targets 0 or 1. Answer: a scalar."""
 
 import torch
 from torch.nn import functional

@@ -55,7 +55,7 @@ class SegmentationTraining:
     """A training in a folder: checkpoint.pt (the last state), best.pt (best on the validation frames), log.csv.
 
     resume: go on from checkpoint.pt there; the settings may differ in `steps` and the like, not in the network.
-    report: called with a dict a step: step, steps, loss, pictures_per_s, left_s, and after validations dice and threshold.
+    report: called each step with a dict: step, steps, loss, pictures_per_s, left_s; after validations dice, threshold.
     """
 
     def __init__(self, settings, out, resume=False, report=lambda entry: None):
@@ -74,7 +74,7 @@ class SegmentationTraining:
         self._validation = validation_batches(settings.data, settings.seed, settings.validation_frames)
 
     def run(self):
-        """Train to the last step; on any exception, KeyboardInterrupt too, the state is saved before it goes on its way."""
+        """Train to the last step. The state is saved at the end and before an exception, KeyboardInterrupt too."""
         settings = self.settings
         batches = training_batches(settings.data, settings.seed, self.step)
         saved, begun, first = time.monotonic(), time.monotonic(), self.step
@@ -166,6 +166,11 @@ class SegmentationTraining:
         self.network.load_state_dict(state['network'])
         self.average.load_state_dict(state['average'])
         self.optimizer.load_state_dict(state['optimizer'])
+        # What was done after the checkpoint is done again.
+        log = self.out / 'log.csv'
+        if log.exists():
+            lines = log.read_text(encoding='utf-8').splitlines(keepends=True)
+            log.write_text(''.join(lines[: 1 + self.step]), encoding='utf-8', newline='')
 
     def _log(self, entry):
         names = ('step', 'loss', 'pictures_per_s', 'dice', 'threshold')

@@ -1,6 +1,7 @@
-"""The `train` command: `train segmentation --config FILE --out DIR [--resume]`, `train export --checkpoint FILE --name NAME`."""
+"""The `train` command: `train segmentation --config FILE --out DIR`, `train export --checkpoint FILE --name NAME`."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -60,10 +61,14 @@ def _train(arguments):
             progress.update(bar, completed=entry['step'], loss=entry['loss'], speed=entry['pictures_per_s'])
             # Without a terminal, a line now and then is the progress; validations are lines everywhere.
             if 'dice' in entry or (not console.is_terminal and entry['step'] % 50 == 0):
-                console.print(_line(entry), highlight=False)
+                console.print(_line(entry), highlight=False, soft_wrap=True)
 
-        console.print(f'training {settings.network} for {settings.steps} steps in {arguments.out}; Ctrl-C stops and saves')
+        start = f'training {settings.network} for {settings.steps} steps in {arguments.out}; Ctrl-C stops and saves'
+        console.print(start, soft_wrap=True)
         training = SegmentationTraining(settings, arguments.out, arguments.resume, report)
+        # A shell starts background jobs deaf to SIGINT, and job schedulers send SIGTERM: both stop and save.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         try:
             training.run()
         except KeyboardInterrupt:
@@ -74,8 +79,8 @@ def _train(arguments):
 
 
 def _line(entry):
-    line = f'step {entry["step"]}/{entry["steps"]}  loss {entry["loss"]:.3f}  {entry["pictures_per_s"]:.1f} pictures/s  '
-    line += f'{entry["left_s"] / 60:.0f} min left'
+    line = f'step {entry["step"]}/{entry["steps"]}  loss {entry["loss"]:.3f}  '
+    line += f'{entry["pictures_per_s"]:.1f} pictures/s  {entry["left_s"] / 60:.0f} min left'
     if 'dice' in entry:
         line += f'  validation dice {entry["dice"]:.3f} at threshold {entry["threshold"]:.2f}'
     return line

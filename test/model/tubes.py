@@ -14,9 +14,11 @@ def swept_tube(line, radii, closed, sides=32, rings_per_cap=4):
         u /= np.linalg.norm(u)
         frames.append((u, np.cross(t, u)))
     angle = np.linspace(0, 2 * np.pi, sides, endpoint=False)
-    ring = lambda i, scale: (  # noqa: E731
-        line[i] + scale * radii[i] * (np.cos(angle)[:, None] * frames[i][0] + np.sin(angle)[:, None] * frames[i][1])
-    )
+
+    def ring(i, scale):
+        u, v = frames[i]
+        return line[i] + scale * radii[i] * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
+
     rings = [ring(i, 1.0) for i in range(len(line))]
     if closed:
         scales = np.arange(rings_per_cap - 1, 0, -1) / rings_per_cap
@@ -45,7 +47,7 @@ def implicit_tree(lines, radii, spacing, cut=None):
     from scipy.spatial import cKDTree
     from skimage.measure import marching_cubes
 
-    dense = [dense_line(l, r, spacing / 2) for l, r in zip(lines, radii)]
+    dense = [dense_line(line, r, spacing / 2) for line, r in zip(lines, radii)]
     points = np.vstack([d[0] for d in dense])
     radius = np.concatenate([d[1] for d in dense])
     low, high = points.min(0) - radius.max() - 3 * spacing, points.max(0) + radius.max() + 3 * spacing
@@ -81,7 +83,7 @@ def bent(bend_radius=0.02, angle=np.pi, radius=4e-3):
     return np.stack([bend_radius * np.cos(t), bend_radius * np.sin(t), 0.005 * t], 1), np.full(81, radius)
 
 
-def bifurcation(half_angle=np.radians(30)):
+def bifurcation(half_angle):
     """Return trunk and two daughters: lines and radii, all starting or ending at the origin."""
     trunk = np.array([[0, 0, 0.06], [0, 0, 0.0]])
     left = np.array([[0, 0, 0.0], [0.05 * np.sin(half_angle), 0, -0.05 * np.cos(half_angle)]])

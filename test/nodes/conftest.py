@@ -60,3 +60,13 @@ def patient():
     phantom = Phantom('iliofemoral', 0, 256, 256, duration=1.0, injections=(-3.0,), plateau=60.0)
     phantom.frames = list(phantom)
     return phantom
+
+
+@pytest.fixture(scope='session')
+def model_file(patient, tmp_path_factory):
+    """The patient's model as a file."""
+    from m2i_ros.model import save_model
+
+    path = tmp_path_factory.mktemp('patient') / 'model.npz'
+    save_model(patient.model, path)
+    return path

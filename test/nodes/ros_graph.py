@@ -22,7 +22,6 @@ from m2i_ros.ros.stamps import nanoseconds
 from m2i_ros.ros.transforms import fill_pose
 
 TOP = Path(__file__).parents[2]
-MODEL = 'phantom:iliofemoral:0'
 
 
 class Graph:
@@ -176,6 +175,12 @@ class Driver:
         if registers:
             self.camera_info = graph.publisher(CameraInfo, 'camera_info')
             self.initial_pose = graph.publisher(PoseWithCovarianceStamped, 'initialpose')
+        self.publishers = [each for each in vars(self).values() if each is not None]
+
+    def close(self, graph):
+        """Leave the graph."""
+        for publisher in self.publishers:
+            graph.node.destroy_publisher(publisher)
 
     @staticmethod
     def header(stamp, frame_id='xray'):
@@ -187,12 +192,17 @@ class Driver:
         header = self.header(stamp, frame_id)
         if camera is not None:
             self.camera_info.publish(fill_camera_info(CameraInfo(), header, camera))
-        message = fill_image(Image(), header, pixels)
-        for name, value in changes.items():
-            setattr(message, name, value)
-        self.image.publish(message)
+        self.send_image(self.image, stamp, pixels, frame_id, **changes)
         if mask is not None:
             self.mask.publish(fill_image(Image(), header, mask))
+
+    @staticmethod
+    def send_image(publisher, stamp, pixels, frame_id='xray', **changes):
+        """Publish a picture, with some fields of its message changed."""
+        message = fill_image(Image(), Driver.header(stamp, frame_id), pixels)
+        for name, value in changes.items():
+            setattr(message, name, value)
+        publisher.publish(message)
 
     def send_initial_pose(self, T, frame_id='xray'):
         """Publish where a search may start, without a covariance."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from ros_graph import MODEL, Driver, reliable, stamps, values
+from ros_graph import Driver, reliable, stamps, values
 from sensor_msgs.msg import PointCloud2
 from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
@@ -38,8 +38,8 @@ class Outputs:
 
 
 @pytest.fixture(scope='module')
-def node(start):
-    return start('registration_node', **{'model.path': MODEL}, **reliable('/image', '/vessel/mask'))
+def node(start, model_file):
+    return start('registration_node', **{'model.path': model_file}, **reliable('/image', '/vessel/mask'))
 
 
 @pytest.fixture(scope='module')
@@ -49,7 +49,9 @@ def outputs(graph, node):
 
 @pytest.fixture(scope='module')
 def driver(graph, node):
-    return Driver(graph, masks=True)
+    driver = Driver(graph, masks=True)
+    yield driver
+    driver.close(graph)
 
 
 @pytest.fixture(scope='module')

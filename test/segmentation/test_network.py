@@ -5,7 +5,7 @@ from m2i_ros.segmentation.network import DeepResidualUNet
 
 
 def test_the_paper_s_width_has_the_paper_s_number_of_weights():
-    # Zhang et al. 2018: 15 main convolutions of 3x3 (the last 1x1) at 64-128-256, bridge 512; here for one grey channel.
+    # Zhang et al. 2018: 15 main convolutions of 3x3 (the last 1x1), 64-128-256, bridge 512; here of one grey channel.
     channels = [
         (1, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512),
         (512 + 256, 256), (256, 256), (256 + 128, 128), (128, 128), (128 + 64, 64), (64, 64),

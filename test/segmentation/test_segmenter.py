@@ -19,8 +19,10 @@ def picture(shape, seed=0):
     return np.random.default_rng(seed).integers(20, 230, shape, dtype=np.uint8)
 
 
-@settings(max_examples=15, deadline=None)
-@given(height=st.integers(32, 150), width=st.integers(32, 150), dtype=st.sampled_from([np.uint8, np.uint16, np.float32]))
+@settings(max_examples=6, deadline=None)
+@given(
+    height=st.integers(32, 150), width=st.integers(32, 150), dtype=st.sampled_from([np.uint8, np.uint16, np.float32])
+)
 def test_mask_valid_and_probability_have_the_size_of_the_picture(segmenter, height, width, dtype):
     vessels = segmenter.segment(picture((height, width)).astype(dtype))
     assert vessels.mask.shape == vessels.valid.shape == vessels.probability.shape == (height, width)
@@ -38,9 +40,7 @@ def test_a_very_large_picture_is_answered_at_its_own_size(segmenter):
 def test_the_grey_scale_does_not_matter(segmenter, dtype):
     image = picture((96, 96))
     other = image.astype(dtype) * dtype(16) + dtype(100)
-    np.testing.assert_allclose(
-        segmenter.segment(other).probability, segmenter.segment(image).probability, atol=1e-4
-    )
+    np.testing.assert_allclose(segmenter.segment(other).probability, segmenter.segment(image).probability, atol=1e-4)
 
 
 def test_a_few_extreme_pixels_do_not_change_the_grey_scale():

@@ -39,6 +39,15 @@ def test_a_ball_has_the_chords_of_its_equation(camera):
     assert chords.sum() == pytest.approx(truth.sum(), rel=3e-3)
 
 
+def test_rays_far_from_the_axis_are_longer_than_deep():
+    camera = Camera(160, 128, 160.0, 160.0, 79.5, 63.5)
+    centre, radius = np.array([0.28, -0.15, 0.7]), 0.05
+    ball = trimesh.creation.icosphere(5, radius)
+    chords = path_length(ball.vertices + centre, ball.faces, camera)
+    assert chords.max() == pytest.approx(2 * radius, rel=0.01)
+    assert chords.sum() == pytest.approx(_ball_chords(camera, centre, radius).sum(), rel=0.01)
+
+
 def test_an_oblique_cylinder_is_longer_by_its_slant(camera):
     radius, slant = 0.008, np.deg2rad(35)
     cylinder = trimesh.creation.cylinder(radius, 0.12, sections=256)

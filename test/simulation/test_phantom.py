@@ -45,6 +45,14 @@ def test_a_frame_does_not_depend_on_which_came_before(phantom):
     assert not np.array_equal(phantom[4].image, phantom[5].image)
 
 
+def test_each_frame_has_noise_of_its_own(phantom):
+    first, second, third = (phantom[i].image.astype(float) for i in (0, 1, 2))
+    grain = [np.ravel((a - b)[:40, :40]) for a, b in ((first, second), (third, second))]
+    # Differences that share one frame correlate by a half; frozen noise would leave nothing.
+    assert min(g.std() for g in grain) > 0.5
+    assert 0.3 < np.corrcoef(*grain)[0, 1] < 0.7
+
+
 def test_before_the_injection_there_is_nothing_to_see_and_later_much(phantom, full):
     assert not phantom[0].mask.any() and phantom[0].contrast < 0.01
     assert full.contrast > 0.9
@@ -86,6 +94,7 @@ def test_contrast_flows_from_the_root(phantom):
     """On its way in, points nearer to the root are never emptier."""
     order = np.argsort(flow_distance(phantom.model.centreline))
     for t in (0.7, 1.0, 1.6):
+        assert phantom._concentration(t).argmax() == 0
         assert (np.diff(phantom._concentration(t)[order]) < 1e-9).all()
 
 

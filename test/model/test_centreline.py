@@ -1,0 +1,137 @@
+"""A centreline lies in the middle of its vessel, from end to end, with the right branches and radii."""
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+from tubes import bent, bifurcation, dense_line, implicit_tree, straight, swept_tube
+
+from m2i_ros.model.centreline import extract_centreline, find_caps
+from m2i_ros.model.surface import orient
+
+
+def agreement(centreline, lines, radii):
+    """Return the shares of the true and of the found length that lie within a third of the true radius of the other."""
+    dense = [dense_line(line, radius, 2e-4) for line, radius in zip(lines, radii)]
+    truth, radius = np.vstack([d[0] for d in dense]), np.concatenate([d[1] for d in dense])
+    ends = centreline.points[centreline.edges]
+    found = np.concatenate([(1 - s) * ends[:, 0] + s * ends[:, 1] for s in np.linspace(0, 1, 6)])
+    to_found, _ = cKDTree(found).query(truth)
+    to_truth, nearest = cKDTree(truth).query(found)
+    return np.mean(to_found < radius / 3), np.mean(to_truth < radius[nearest] / 3)
+
+
+def check_graph(centreline):
+    """Branches in order, arc length from 0, edges within bounds, neighbours about 1 mm apart, all connected once."""
+    assert (np.diff(centreline.branch) >= 0).all()
+    for b in range(centreline.branch.max() + 1):
+        at = np.flatnonzero(centreline.branch == b)
+        step = np.linalg.norm(np.diff(centreline.points[at], axis=0), axis=1)
+        np.testing.assert_allclose(centreline.arc_length[at], np.concatenate([[0], np.cumsum(step)]), atol=1e-12)
+    length = np.linalg.norm(np.diff(centreline.points[centreline.edges], axis=1)[:, 0], axis=1)
+    assert 0.4e-3 < length.min() and length.max() < 1.6e-3
+    assert (centreline.radii > 0).all() and np.isfinite(centreline.points).all()
+
+
+VESSELS = {
+    'straight and closed': (*straight(), True),
+    'tapered and closed': (*straight(0.1, 8e-3, 2e-3), True),
+    'tapered and open': (*straight(0.1, 8e-3, 2e-3), False),
+    'bent and open': (*bent(), False),
+    'sharply bent and closed': (*bent(0.01, np.pi, 4e-3), True),
+    'thin and open': (*straight(0.1, 1e-3), False),
+    'wide and closed': (*straight(0.06, 0.015), True),
+}
+
+
+@pytest.mark.parametrize('vessel', VESSELS)
+def test_a_single_vessel_is_one_line_through_its_middle_from_end_to_end(vessel):
+    line, radii, closed = VESSELS[vessel]
+    surface = swept_tube(line, radii, closed)
+    centreline = extract_centreline(*surface)
+    check_graph(centreline)
+    assert centreline.branch.max() == 0 and len(centreline.edges) == len(centreline.points) - 1
+    of_truth, of_found = agreement(centreline, [line], [radii])
+    assert of_truth > 0.95 and of_found > 0.95
+    ends = cKDTree(centreline.points[[0, -1]]).query(line[[0, -1]])[0]
+    assert ends.max() < 0.1 * radii.max()
+    true_radius = radii[cKDTree(line).query(centreline.points)[1]]
+    # 2 %: a polygon's inscribed circle; 0.2 mm: the last points of a tapered or bent vessel
+    assert (np.abs(centreline.radii - true_radius) < 0.02 * true_radius + 0.2e-3).mean() > 0.95
+    caps = find_caps(*surface, centreline)
+    expected = 2 * (3 * 2 + 1) * 32 if closed else 0
+    assert caps.sum() == expected
+
+
+@pytest.mark.parametrize('half_angle, end', [(45, 'closed'), (20, 'open'), (30, 'rounded')])
+def test_a_bifurcation_has_three_branches_that_meet(half_angle, end):
+    lines, radii = bifurcation(np.radians(half_angle))
+    ends = np.array([lines[0][0], lines[1][1], lines[2][1]])
+    cuts = [(e, e / np.linalg.norm(e)) for e in ends]
+    vertices, faces = implicit_tree(lines, radii, 8e-4, None if end == 'rounded' else cuts)
+    if end == 'open':
+        height = np.stack([(vertices[faces].mean(axis=1) - p) @ n for p, n in cuts], axis=1)
+        beside = np.stack([np.linalg.norm(vertices[faces].mean(axis=1) - p, axis=1) for p, _ in cuts], axis=1)
+        faces = faces[~((np.abs(height) < 1e-4) & (beside < 0.01)).any(axis=1)]
+    centreline = extract_centreline(vertices, faces)
+    check_graph(centreline)
+    assert centreline.branch.max() == 2
+    degree = np.bincount(centreline.edges.ravel(), minlength=len(centreline.points))
+    assert sorted(degree[degree != 2]) == [1, 1, 1, 3]
+    of_truth, of_found = agreement(centreline, lines, radii)
+    assert of_truth > 0.95
+    if end != 'rounded':  # where the ends are round the line goes on to the surface, a radius beyond the truth
+        assert of_found > 0.95
+        assert cKDTree(centreline.points).query(ends)[0].max() < 1e-3
+    joint = centreline.points[degree == 3][0]
+    assert np.linalg.norm(joint) < 6e-3
+    caps = find_caps(vertices, orient(vertices, faces), centreline)
+    if end == 'closed':
+        middle = vertices[orient(vertices, faces)[caps]].mean(axis=1)
+        distance, nearest = cKDTree(ends).query(middle)
+        assert set(nearest) == {0, 1, 2} and distance.max() < 7e-3
+    else:
+        assert not caps.any()
+
+
+def test_two_vessels_side_by_side_stay_two():
+    line, radii = straight()
+    one = swept_tube(line, radii, closed=True)
+    shift = np.array([0.0085, 0, 0])  # 0.5 mm between their walls
+    vertices = np.vstack([one[0], one[0] + shift])
+    centreline = extract_centreline(vertices, np.vstack([one[1], one[1] + len(one[0])]))
+    assert centreline.branch.max() == 1
+    of_truth, of_found = agreement(centreline, [line, line + shift], [radii, radii])
+    assert of_truth > 0.95 and of_found > 0.95
+
+
+def test_a_bulge_of_the_wall_is_no_branch():
+    line, radii = straight(0.08, 4e-3)
+    bulge = np.array([line[40] + (2.5e-3, 0, 0), line[40] + (3.5e-3, 0, 0)])
+    vertices, faces = implicit_tree([line, bulge], [radii, np.full(2, 4e-3)], 6e-4)
+    centreline = extract_centreline(vertices, faces)
+    assert centreline.branch.max() == 0
+
+
+def test_holes_in_the_wall_do_no_harm():
+    line, radii = bent()
+    vertices, faces = swept_tube(line, radii, closed=True)
+    faces = np.delete(faces, [900, 901, 2000, 2001, 3333], axis=0)
+    centreline = extract_centreline(vertices, faces)
+    of_truth, of_found = agreement(centreline, [line], [radii])
+    assert centreline.branch.max() == 0 and of_truth > 0.95 and of_found > 0.95
+
+
+def test_the_line_moves_with_the_vessel():
+    line, radii = bent()
+    vertices, faces = swept_tube(line, radii, closed=True)
+    angle = np.radians(40)
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    moved = extract_centreline(vertices @ turn.T + (0.2, -0.1, 0.5), faces)
+    of_truth, of_found = agreement(moved, [line @ turn.T + (0.2, -0.1, 0.5)], [radii])
+    assert of_truth > 0.95 and of_found > 0.95
+
+
+def test_a_flat_sheet_is_no_vessel():
+    vertices = np.array([[0.0, 0, 0], [0.1, 0, 0], [0.1, 0.1, 0], [0, 0.1, 0]])
+    with pytest.raises(ValueError, match='no volume|no vessel'):
+        extract_centreline(vertices, np.array([[0, 1, 2], [0, 2, 3]]))
