@@ -3,11 +3,18 @@
 ros2 launch m2i_ros pipeline.launch.py --show-args
 """
 
+import os
 import shutil
 from datetime import datetime
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
@@ -67,7 +74,12 @@ def start(context):
     """Return the actions that the arguments ask for. Raises RuntimeError, with what to do, where they cannot be met."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     source, path, model = given['source'], given['path'], given['model']
-    playing = {'source': source, 'loop': is_true(given['loop'])}
+    playing = {
+        'source': source,
+        'loop': is_true(given['loop']),
+        'image_transport': given['image_transport'],
+        'wait_for': 'monitor_node',
+    }
 
     if source == 'phantom':
         anatomy, _, seed = (path or 'iliofemoral').partition(':')
@@ -111,7 +123,7 @@ def start(context):
     if source != 'none':
         nodes.append(node('source_node', {**common, **playing}))
 
-    actions = list(nodes)
+    actions = [*transport(), *nodes]
     # None of them is dispensable; monitor_node ends when its report is written.
     for needed in nodes:
         end = EmitEvent(event=Shutdown(reason='a node has ended'))
@@ -119,6 +131,15 @@ def start(context):
     if is_true(given['rviz']):
         actions.append(rviz(given['namespace'], common))
     return actions
+
+
+def transport():
+    """Return the actions that give Fast DDS room for pictures (config/fastdds.xml), unless a profile is named already."""
+    names = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')  # up to Jazzy, since Kilted
+    if any(name in os.environ for name in names):
+        return []
+    profiles = Path(__file__).resolve().parents[1] / 'config' / 'fastdds.xml'
+    return [SetEnvironmentVariable(name, str(profiles)) for name in names]
 
 
 def rviz(namespace, parameters):

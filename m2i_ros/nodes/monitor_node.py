@@ -172,7 +172,7 @@ class MonitorNode(Node):
             self._listen(topic, kind, latched=latched, reliable=reliable)
 
     def _receive(self, topic, kind, handler, latched, data, info):
-        arrival = info['received_timestamp'] or time.timenanoseconds()
+        arrival = info['received_timestamp'] or time.time_ns()
         if self._recorder:
             package, name = kind.__module__.split('.')[0], kind.__name__
             self._recorder.message(topic, f'{package}/msg/{name}', arrival, data, latched)
@@ -233,10 +233,10 @@ class MonitorNode(Node):
     def _tell(self):
         if not self._session.begun:
             return
-        print(self._session.line(time.timenanoseconds()), flush=True)
+        print(self._session.line(time.time_ns()), flush=True)
 
     def _watch(self):
-        # Only now: source_node takes it as the sign that this node has found the pipeline and will miss no answer.
+        # Only now: a source_node that waits for this node takes it as the sign that it will miss no answer.
         if self.count_publishers('vessel/mask') and not self._loading.is_alive():
             self._listen(self.resolve_topic_name('image'), Image, self._take_image)
             self._listen(self.resolve_topic_name('image/compressed'), CompressedImage, self._take_image)

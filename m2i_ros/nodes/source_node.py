@@ -29,7 +29,6 @@ from m2i_ros.sources.look_ahead import look_ahead
 from m2i_ros.sources.opening import KINDS
 
 SETTLED = 1.0  # seconds without a new listener after which all are taken to be there
-MONITOR = 'monitor_node'
 ASK_AGAIN = 5.0  # seconds between two complaints that nobody listens
 
 SOURCE = (
@@ -40,7 +39,7 @@ SOURCE = (
         'stepped',
         'auto',
         'Send a frame once the last one was answered; auto: all but the phantom.',
-        choices=('auto', 'true', 'false'),
+        choices=('auto', 'always', 'never'),
     ),
     Parameter(
         'step_timeout',
@@ -53,6 +52,7 @@ SOURCE = (
     Parameter(
         'start_timeout', 180.0, 'How long to wait for a pipeline before giving up.', 's', minimum=1.0, maximum=86400.0
     ),
+    Parameter('wait_for', '', 'Name of a node that must listen too before the first picture is sent, as monitor_node.'),
     Parameter('frame_rate', 15.0, 'Of phantom and images; a case states its own.', 'Hz', minimum=0.1, maximum=120.0),
     Parameter('frame_id', 'xray', 'Frame of the pictures: origin at the X-ray source, z towards the detector.'),
     Parameter(
@@ -76,7 +76,7 @@ class SourceNode(Node):
         self._forward_warnings()
         self._source = self._open()
         stepped = self.parameters['stepped']
-        self._stepped = stepped == 'true' or (stepped == 'auto' and not self._source.realtime)
+        self._stepped = stepped == 'always' or (stepped == 'auto' and not self._source.realtime)
         self._compressed = self.parameters['image_transport'] == 'compressed'
         self._image_topic = 'image/compressed' if self._compressed else 'image'
         self._image = self.create_publisher(CompressedImage if self._compressed else Image, self._image_topic, RELIABLE)
@@ -172,15 +172,15 @@ class SourceNode(Node):
         """Return who takes part, to be compared with who did before, and what is missing, in words."""
         takers = {info.node_name for info in self.get_subscriptions_info_by_topic(self._image.topic_name)}
         finders = self.count_publishers('vessel/mask')
-        followers = {info.node_name for info in self.get_subscriptions_info_by_topic(self._status.topic_name)}
+        awaited = self.parameters['wait_for']
         missing = ''
-        if not takers - {MONITOR}:
+        if not takers - {awaited}:
             missing = f'nobody subscribes to {self._image.topic_name}'
         elif not finders:
             missing = f'nobody publishes {self.resolve_topic_name("vessel/mask")}'
-        elif MONITOR in followers - takers:  # it takes pictures once it has found the pipeline itself
-            missing = f'{MONITOR} is not ready'
-        return (takers, finders, followers), missing
+        elif awaited and awaited not in takers:
+            missing = f'{awaited} does not subscribe to {self._image.topic_name}'
+        return (takers, finders), missing
 
     def _play_once(self, frames):
         period = 1.0 / self._source.frame_rate

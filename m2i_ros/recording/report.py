@@ -62,6 +62,8 @@ def summary_table(report):
             )
         )
     rows.append(('pipeline', load + _verdict(report['memory_below_1_gb'], 'memory below 1 GB')))
+    if report['source'].get('late', '0') != '0':
+        rows.append(('source', f'{report["source"]["late"]} frames came late: this machine is too busy for real time'))
     if 'engine' in report:
         rows.append(
             (

@@ -214,7 +214,7 @@ class Session:
     def sheet_rows(self):
         """Return up to `SHEET_ROWS` rows for `contact_sheet`, spread over the session, most of them tracked."""
         kept = self._sheet.items
-        good = [m for m in kept if m.state == 'tracking'] or [m for m in kept if m.mask is not None and m.mask.any()]
+        good = [m for m in kept if m.state == 'tracking'] or [m for m in kept if m.mask.any()]
         others = [m for m in kept if not any(m is other for other in good)]
         chosen = _evenly(good, SHEET_ROWS - min(2, len(others)))
         chosen += _evenly(others, SHEET_ROWS - len(chosen))
@@ -232,7 +232,7 @@ class Session:
 
     def _finish(self, moment):
         self._unanswered += moment.arrival is not None and moment.mask is None
-        if moment.image is not None:
+        if moment.image is not None and moment.mask is not None:
             self._sheet.add(moment)
         self._done(moment)
 
@@ -258,7 +258,9 @@ class Session:
         return self._stamps_are_live and self.source.get('stepped') != 'true'
 
     def _dropped(self):
-        """Return how many pictures surely got no mask, by what was seen or what the pipeline says."""
+        """Return how many pictures got no mask; while answers may still come, as far as is known by now."""
+        if not self._moments:
+            return max(0, self._images - self._masks)
         return max(self._unanswered, self._drops)
 
     def _rate(self):

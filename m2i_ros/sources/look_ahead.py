@@ -30,7 +30,8 @@ def look_ahead(source, depth=8):
         except Exception as error:  # noqa: BLE001  handed over to the consumer
             put(error)
 
-    threading.Thread(target=make, name='look_ahead', daemon=True).start()
+    thread = threading.Thread(target=make, name='look_ahead', daemon=True)
+    thread.start()
     try:
         while (item := waiting.get()) is not end:
             if isinstance(item, Exception):
@@ -38,3 +39,4 @@ def look_ahead(source, depth=8):
             yield item
     finally:
         stopped.set()
+        thread.join()  # a thread still at work in compiled code when Python ends would abort the process
