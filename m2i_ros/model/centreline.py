@@ -6,6 +6,7 @@ afterwards each point moves, across the vessel, to the centre of the largest bal
 """
 
 import heapq
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -96,9 +97,63 @@ class _Surface:
         self.caps = np.zeros(len(faces), bool)  # grows as ends are found
 
     def wall(self):
-        """Return points (S, 3) on the surface without caps: distances from them are those from the vessel's wall."""
+        """Return the `_Wall` of the surface without caps."""
         spacing = max(0.3e-3, np.sqrt(self.area.sum() / 100_000))
-        return surface_samples(self.vertices, self.faces[~self.caps], spacing)
+        points = surface_samples(self.vertices, self.faces[~self.caps], spacing)
+        cell = 5 * spacing
+        low = points.min(axis=0)
+        index = ((points - low) / cell).astype(np.int64)
+        shape = index.max(axis=0) + 1
+        number = (index[:, 0] * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
+        order = np.argsort(number, kind='stable')
+        first = np.searchsorted(number[order], np.arange(shape.prod() + 1))
+        return _Wall(points[order], first, low, shape, cell)
+
+
+class _Wall(NamedTuple):
+    """Points on a vessel's wall, sorted into cubic cells.
+
+    A tree is slow for points in the middle of a vessel, as far from one side as from the other: it opens every leaf.
+    points: (S, 3). first: (cells + 1,): where a cell's points begin. low: (3,). shape: (3,). cell: side, metres.
+    """
+
+    points: np.ndarray
+    first: np.ndarray
+    low: np.ndarray
+    shape: np.ndarray
+    cell: float
+
+
+@njit(cache=True, nogil=True)
+def _range(wall, place, reach, axis):
+    """Return the first and the last cell along an axis within `reach` of a place; none when the first is greater."""
+    low = int(np.floor((place[axis] - reach - wall.low[axis]) / wall.cell))
+    high = int(np.floor((place[axis] + reach - wall.low[axis]) / wall.cell))
+    return max(low, 0), min(high, wall.shape[axis] - 1)
+
+
+@njit(cache=True, nogil=True)
+def _radii(points, wall):
+    """Return the distances (N,) of points (N, 3) from the wall."""
+    out = np.empty(len(points))
+    for i in range(len(points)):
+        reach = wall.cell / 2
+        least = np.inf
+        while least > reach * reach:
+            reach = 2 * reach
+            x0, x1 = _range(wall, points[i], reach, 0)
+            y0, y1 = _range(wall, points[i], reach, 1)
+            z0, z1 = _range(wall, points[i], reach, 2)
+            for x in range(x0, x1 + 1 if z0 <= z1 else x0):
+                for y in range(y0, y1 + 1):
+                    row = (x * wall.shape[1] + y) * wall.shape[2]
+                    for k in range(wall.first[row + z0], wall.first[row + z1 + 1]):
+                        dx = wall.points[k, 0] - points[i, 0]
+                        dy = wall.points[k, 1] - points[i, 1]
+                        dz = wall.points[k, 2] - points[i, 2]
+                        least = min(least, dx * dx + dy * dy + dz * dz)
+        out[i] = np.sqrt(least)
+    return out
 
 
 def _fill(vertices, faces):
@@ -218,10 +273,10 @@ def _depth(index, cells, points, wall, step):
     neighbours = np.array([index[tuple((cells + side).T)] >= 0 for side in sides])
     rim = np.flatnonzero(~neighbours.all(axis=0))
     nearest = np.full(len(cells), -1)
-    distance, nearest[rim] = cKDTree(wall).query(points[rim])
+    distance, nearest[rim] = cKDTree(wall.points).query(points[rim])
     depth = np.full(len(cells), np.inf)
     depth[rim] = distance
-    _hand_inwards(index, cells, points, wall, rim, nearest, depth)
+    _hand_inwards(index, cells, points, wall.points, rim, nearest, depth)
     return np.maximum(depth, step / 2)
 
 
@@ -337,54 +392,47 @@ def _centred(line, wall):
     """Return the line (N, 3) moved, across its direction, to the centres of the largest balls that the wall admits."""
     if len(line) < 2:
         return line
-    for sigma, reach in ((1.0, 0.5), (0.5, 0.2)):
+    for sigma, first_step in ((1.0, 0.5), (0.5, 0.2)):
         line = _smoothed(line, sigma * _radii(line, wall))
         tangent = np.gradient(line, axis=0)
         tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-12)
         side = np.cross(tangent, np.eye(3)[np.abs(tangent).argmin(axis=1)])
         side /= np.linalg.norm(side, axis=1, keepdims=True)
-        line = _ball_centres(line, tangent, side, np.cross(tangent, side), wall, reach)
+        line = _ball_centres(line, tangent, side, np.cross(tangent, side), wall, first_step)
     return _smoothed(line, 0.5 * _radii(line, wall))
 
 
 @njit(cache=True, nogil=True)
-def _radii(points, wall):
-    """Return the distances (N,) of points from the nearest of the wall's samples (S, 3).
-
-    By trying all: a tree is slower for points in the middle of a vessel, as far from one side as from the other.
-    """
-    out = np.empty(len(points))
-    for i in range(len(points)):
-        x, y, z = points[i]
-        least = np.inf
-        for k in range(len(wall)):
-            least = min(least, (wall[k, 0] - x) ** 2 + (wall[k, 1] - y) ** 2 + (wall[k, 2] - z) ** 2)
-        out[i] = np.sqrt(least)
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _ball_centres(points, tangent, side, other, wall, reach):
+def _ball_centres(points, tangent, side, other, wall, first_step):
     """Return the points (N, 3) moved, along `side` and `other`, to where the wall is farthest: pattern search, first
-    step `reach` times the radius."""
+    step `first_step` times the radius."""
     radii = _radii(points, wall)
     out = points.copy()
-    near = np.empty((len(wall), 3))
+    near = np.empty((len(wall.points), 3))
     for i in range(len(points)):
         radius = radii[i]
+        reach = 2.4 * radius
         number = 0
-        for k in range(len(wall)):
-            dx, dy, dz = wall[k, 0] - points[i, 0], wall[k, 1] - points[i, 1], wall[k, 2] - points[i, 2]
-            along = dx * tangent[i, 0] + dy * tangent[i, 1] + dz * tangent[i, 2]
-            if abs(along) < 0.5 * radius and dx * dx + dy * dy + dz * dz < 6 * radius * radius:
-                near[number, 0] = dx * side[i, 0] + dy * side[i, 1] + dz * side[i, 2]
-                near[number, 1] = dx * other[i, 0] + dy * other[i, 1] + dz * other[i, 2]
-                near[number, 2] = along * along
-                number += 1
+        x0, x1 = _range(wall, points[i], reach, 0)
+        y0, y1 = _range(wall, points[i], reach, 1)
+        z0, z1 = _range(wall, points[i], reach, 2)
+        for x in range(x0, x1 + 1):
+            for y in range(y0, y1 + 1):
+                row = (x * wall.shape[1] + y) * wall.shape[2]
+                for k in range(wall.first[row + z0], wall.first[row + z1 + 1]):
+                    dx = wall.points[k, 0] - points[i, 0]
+                    dy = wall.points[k, 1] - points[i, 1]
+                    dz = wall.points[k, 2] - points[i, 2]
+                    along = dx * tangent[i, 0] + dy * tangent[i, 1] + dz * tangent[i, 2]
+                    if abs(along) < 0.5 * radius and dx * dx + dy * dy + dz * dz < reach * reach:
+                        near[number, 0] = dx * side[i, 0] + dy * side[i, 1] + dz * side[i, 2]
+                        near[number, 1] = dx * other[i, 0] + dy * other[i, 1] + dz * other[i, 2]
+                        near[number, 2] = along * along
+                        number += 1
         stride = max(1, number // 800)  # as many tell a section's middle to a thousandth of its radius
         u = v = 0.0
         best = radius * radius
-        size = reach * radius
+        size = first_step * radius
         for _ in range(7):
             best_u, best_v = u, v
             for n in range(8):

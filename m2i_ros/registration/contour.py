@@ -168,8 +168,8 @@ def occluding_contour(faces, normals, T, fx, fy, cx, cy, uvz, silhouette, inside
             bend = 0.0
             for m in range(3):
                 bend += (points[j, m] - points[i, m]) * (turned[j, m] - turned[i, m])
-            # The decimated surface has its vertices outside the true one and its edges inside. Half of the rise from the
-            # chord to the arc, which the normals tell (Phong tessellation, Boubekeur and Alexa 2008), centres the error.
+            # The decimated surface has its vertices outside the true one and its edges inside. Half of the rise from
+            # the chord to the arc, which the normals tell (Phong tessellation, Boubekeur and Alexa 2008), centres it.
             rise = 0.25 * t * (1 - t) * bend
             for m in range(3):
                 normal = (1 - t) * turned[i, m] + t * turned[j, m]

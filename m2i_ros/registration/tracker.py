@@ -1,6 +1,6 @@
 """The registration from frame to frame: what is believed, and when it no longer is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from m2i_ros.geometry import apply, is_rigid
 from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.confidence import (
+    MIN_EXPLAINED,
     RIVAL_DISTANCE,
     RIVAL_OVERLAP,
     distance_mm,
@@ -207,21 +208,8 @@ class Registrar:
         unseen = stamp - track.stamp
         T = track.prior.T_image_model
         prior = Prior(T, track.prior.covariance + self._drift(T, unseen))
-        if unseen > s.max_hold:
-            return self._lose(f'no contrast for {unseen:.1f} s')
-        contrast = self._contrast(half, T)
-        if contrast < s.min_contrast:
-            self._track = _Track(track.prior, track.stamp, track.probability)
-            points = points_in_view(self._surface, T, full)
-            judgement = judge(predicted_mm(prior.covariance, T, points, full.camera), 1.0, False, s)
-            return Registration(
-                State.HOLDING,
-                True,
-                f'contrast gone for {unseen:.2f} s',
-                T,
-                prior.covariance,
-                min(track.probability, judgement.probability),
-            )
+        if self._contrast(half, T) < s.min_contrast:
+            return self._hold(prior, full, unseen, 'contrast gone')
         fit, points, judgement = self._fit(full, half, T, prior)
         if not judgement.accepted:
             small = full.reduced(0.125)
@@ -231,20 +219,33 @@ class Registrar:
                 fit, points, judgement = again
         if judgement.accepted:
             return self._report(fit, judgement, full, points, stamp, State.TRACKING)
+        if fit.model_share <= MIN_EXPLAINED < fit.mask_share:
+            # Nothing speaks against the pose, but where contrast fills in or washes out its edge is not the wall.
+            return self._hold(prior, full, unseen, 'contrast in part of the model only')
         doubted = stamp if track.doubted is None else track.doubted
-        if stamp - doubted > s.max_doubt:
+        if unseen > s.max_hold or stamp - doubted > s.max_doubt:
             return self._lose(judgement.reason)
-        self._track = _Track(track.prior, track.stamp, track.probability, doubted)
+        self._track = replace(track, doubted=doubted)
         return self._report(fit, judgement, full, points, stamp, State.HOLDING)
 
     def _fit(self, full, half, T, prior):
         coarse = refine(self._surface, half.contour, half.camera, T, prior, TRACK_SCALES)
         fit = refine(self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:])
         points = points_in_view(self._surface, fit.T_image_model, full)
-        # While contrast fills in or washes out, much of the model is not seen; then the mask must be explained.
-        explained = max(fit.model_share, fit.mask_share)
         error = predicted_mm(fit.covariance, fit.T_image_model, points, full.camera)
-        return fit, points, judge(error, explained, False, self.settings)
+        return fit, points, judge(error, fit.model_share, False, self.settings)
+
+    def _hold(self, prior, full, unseen, reason):
+        """Return the `Registration` of the last pose, or of none where it was seen too long ago."""
+        reason = f'{reason} for {unseen:.2f} s'
+        if unseen > self.settings.max_hold:
+            return self._lose(reason)
+        self._track = replace(self._track, doubted=None)
+        T = prior.T_image_model
+        points = points_in_view(self._surface, T, full)
+        judgement = judge(predicted_mm(prior.covariance, T, points, full.camera), 1.0, False, self.settings)
+        probability = min(self._track.probability, judgement.probability)
+        return Registration(State.HOLDING, True, reason, T, prior.covariance, probability)
 
     def _contrast(self, half, T):
         """Return the share of the projected model that is vessel now, give or take a small motion."""

@@ -166,6 +166,11 @@ class SegmentationTraining:
         self.network.load_state_dict(state['network'])
         self.average.load_state_dict(state['average'])
         self.optimizer.load_state_dict(state['optimizer'])
+        # What was done after the checkpoint is done again.
+        log = self.out / 'log.csv'
+        if log.exists():
+            lines = log.read_text(encoding='utf-8').splitlines(keepends=True)
+            log.write_text(''.join(lines[: 1 + self.step]), encoding='utf-8', newline='')
 
     def _log(self, entry):
         names = ('step', 'loss', 'pictures_per_s', 'dice', 'threshold')

@@ -1,6 +1,7 @@
 """The `train` command: `train segmentation --config FILE --out DIR`, `train export --checkpoint FILE --name NAME`."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -65,6 +66,9 @@ def _train(arguments):
         start = f'training {settings.network} for {settings.steps} steps in {arguments.out}; Ctrl-C stops and saves'
         console.print(start, soft_wrap=True)
         training = SegmentationTraining(settings, arguments.out, arguments.resume, report)
+        # A shell starts background jobs deaf to SIGINT, and job schedulers send SIGTERM: both stop and save.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
         try:
             training.run()
         except KeyboardInterrupt:

@@ -19,7 +19,7 @@ def picture(shape, seed=0):
     return np.random.default_rng(seed).integers(20, 230, shape, dtype=np.uint8)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     height=st.integers(32, 150), width=st.integers(32, 150), dtype=st.sampled_from([np.uint8, np.uint16, np.float32])
 )

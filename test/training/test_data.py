@@ -55,9 +55,9 @@ def test_a_picture_and_its_mask_are_turned_together():
 
 
 def test_the_network_sees_training_pictures_as_it_sees_frames_in_use():
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
-    image, target = collate([(picture, np.full((64, 64), 255, np.uint8))])
-    assert image.shape == target.shape == (1, 1, 64, 64)
+    picture = np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8)
+    image, target = collate([(picture, np.full((256, 256), 255, np.uint8))])
+    assert image.shape == target.shape == (1, 1, 256, 256)
     # 1% of the pixels lie below 0 and above 1 each.
     assert 0.005 < (image < 0).float().mean() < 0.015
     assert 0.005 < (image > 1).float().mean() < 0.015

@@ -11,12 +11,12 @@ from m2i_ros.training.train import main
 
 TINY = {
     'network': {'width': 8, 'stem': 4, 'norm': 'group'},
-    'data': {'size': 64, 'batch_size': 4, 'pool': 8, 'reuse': 12},
+    'data': {'size': 64, 'batch_size': 4, 'pool': 8, 'reuse': 8},
     'learning_rate': 0.01,
     'warmup': 2,
     'decay': 0.0,
-    'steps': 24,
-    'validate_every': 12,
+    'steps': 16,
+    'validate_every': 8,
     'validation_frames': 8,
 }
 
@@ -38,8 +38,8 @@ def read_log(folder):
 
 def test_the_loss_falls(trained):
     loss = [float(row['loss']) for row in trained[2]]
-    assert len(loss) == 24
-    assert np.mean(loss[-6:]) < 0.9 * np.mean(loss[:6])
+    assert len(loss) == 16
+    assert np.mean(loss[-4:]) < 0.9 * np.mean(loss[:4])
 
 
 def test_a_training_resumed_goes_on_as_if_never_stopped(trained, tmp_path):
@@ -50,14 +50,16 @@ def test_a_training_resumed_goes_on_as_if_never_stopped(trained, tmp_path):
         pass
 
     def stop(entry):
-        if entry['step'] == 18:
+        if entry['step'] == 12:
             raise Stop
 
     torch.set_num_threads(1)
     with pytest.raises(Stop):
         SegmentationTraining(settings, tmp_path, report=stop).run()
+    with (tmp_path / 'log.csv').open('a') as log:
+        log.write('13,9.9,,,\r\n')  # A step after the checkpoint, lost and to be done again.
     resumed = SegmentationTraining(settings, tmp_path, resume=True)
-    assert resumed.step == 18
+    assert resumed.step == 12
     resumed.run()
     log = read_log(tmp_path)
     assert [row['step'] for row in log] == [row['step'] for row in whole]
