@@ -134,7 +134,7 @@ def start(context):
 
 
 def transport():
-    """Return the actions that give Fast DDS room for pictures (config/fastdds.xml), unless a profile is named already."""
+    """Return the actions that give Fast DDS room for pictures (config/fastdds.xml), unless a profile is named."""
     names = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')  # up to Jazzy, since Kilted
     if any(name in os.environ for name in names):
         return []

@@ -32,24 +32,32 @@ def graph():
     lock.close()
 
 
-@pytest.fixture(scope='module')
-def start(graph):
-    """Start nodes: `start('pipeline_node', depth=100, ...)` returns the `Process` once it is ready."""
+def starter():
+    """Yield `start(name, **parameters)`: it returns the `Process` of a node once that is ready. All stop at the end."""
     processes = []
 
-    def start(name, ready='ready: listening', remap=(), **parameters):
-        arguments = [f'{key.replace("__", ".")}:={value}' for key, value in parameters.items()]
-        options = [word for argument in arguments for word in ('-p', argument)]
-        options += [word for rule in remap for word in ('-r', rule)]
+    def start(name, **parameters):
+        options = [word for key, value in parameters.items() for word in ('-p', f'{key}:={value}')]
         process = Process(sys.executable, '-m', f'm2i_ros.nodes.{name}', '--ros-args', *options)
         processes.append(process)
-        if ready:
-            process.says(ready)
+        process.says('ready: listening')
         return process
 
     yield start
     codes = [process.stop() for process in processes]
     assert not any(codes), [process.output for process in processes]
+
+
+@pytest.fixture(scope='module')
+def start(graph):
+    """Start nodes that live as long as the module's tests."""
+    yield from starter()
+
+
+@pytest.fixture
+def start_one(graph):
+    """Start nodes that live as long as the test."""
+    yield from starter()
 
 
 @pytest.fixture(scope='session')

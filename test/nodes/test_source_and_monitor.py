@@ -10,7 +10,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from rclpy.qos import QoSProfile
-from ros_graph import MODEL, Process, stamps, values
+from ros_graph import Process, stamps, values
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
@@ -173,13 +173,14 @@ def test_pictures_can_be_sent_compressed(graph, run, pictures):
     graph.node.destroy_publisher(masks)
 
 
-def test_a_phantom_comes_in_real_time_with_its_truth(graph, answering, run, tmp_path):
+@pytest.mark.timeout(300)  # a phantom is made three times
+def test_a_phantom_comes_in_real_time_with_its_truth(graph, answering, run, model_file, tmp_path):
     pipeline = answering()
     poses = graph.collect(PoseStamped, 'truth/pose')
     masks = graph.collect(Image, 'truth/mask')
     infos = graph.collect(CameraInfo, 'camera_info')
     starts = graph.collect(PoseWithCovarianceStamped, 'initialpose')
-    monitor = run('monitor_node', record=tmp_path / 'record', model__path=MODEL)
+    monitor = run('monitor_node', record=tmp_path / 'record', model__path=model_file)
     size = dict(width=256, height=256, duration=2.0)
     source = run('source_node', source='phantom', seed=0, mirrored=True, wait_for='monitor_node', **size)
     source.says('finished: 30 frames sent', timeout=110)
