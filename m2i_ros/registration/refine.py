@@ -14,6 +14,7 @@ from m2i_ros.registration.uncertainty import change_pivot, ray_basis
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
 CORRELATION = 20.0  # pixels of contour whose errors are one error
+STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
 MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
 CLOSE = 3.0  # pixels within which a contour counts as explained
 ENOUGH = 0.01  # a step that gains less, in log likelihood, ends a scale: a tenth of a standard deviation
@@ -233,6 +234,7 @@ class _Problem:
         self.surface, self.contour = surface, contour
         self.K = (camera.fx, camera.fy, camera.cx, camera.cy)
         self.picture = np.zeros((camera.height, camera.width), np.uint8)
+        self.drawn = None  # the projected vertices in the picture
         self.centre = _visible_centre(surface, T_image_model, camera)
         self.prior_R = prior.T_image_model[:3, :3]
         self.prior_centre = apply(prior.T_image_model, self.centre)
@@ -242,8 +244,10 @@ class _Problem:
     def evidence(self, T, offset, scale):
         surface, contour = self.surface, self.contour
         uvz = project_vertices(surface.vertices, T, *self.K)
-        self.picture[:] = 0
-        fill_faces(uvz, surface.faces, self.picture)
+        if self.drawn is None or np.abs(uvz[:, :2] - self.drawn[:, :2]).max() > STALE:
+            self.picture[:] = 0
+            fill_faces(uvz, surface.faces, self.picture)
+            self.drawn = uvz
         samples = occluding_contour(surface.faces, surface.normals, T, *self.K, uvz, self.picture, contour.inside)
         H, g = np.empty((7, 7)), np.empty(7)
         statistics = _normal_equations(
