@@ -91,6 +91,15 @@ def test_a_start_in_another_frame_is_refused(graph, driver, outputs, clock, pati
     assert not outputs.tf
 
 
+def test_angles_of_the_c_arm_are_a_start_too(graph, driver, outputs, clock, patient):
+    assert graph.set_parameter('registration_node', 'view.source_to_isocentre', 0.75).successful
+    blank = np.zeros_like(patient.frames[0].mask)  # nothing to be found: it goes on searching
+    stamp = clock(10)
+    driver.send(stamp, patient.frames[0].image, patient.camera, blank)
+    graph.wait(lambda: stamp in outputs.by_stamp(), 'the status')
+    assert outputs.by_stamp()[stamp]['state'] == 'searching'
+
+
 def test_once_tracking_every_stamp_has_one_transform_with_the_right_pose(graph, driver, outputs, clock, patient, node):
     driver.send_initial_pose(patient.initial_pose)
     sent = play(graph, driver, outputs, clock, patient.frames, patient.camera)
