@@ -12,8 +12,9 @@ Reads   /tf              is the registration believed, and how old is it?
 Writes  catheter/lumen   PoseStamped in the image frame: nearest lumen centre, x axis along the vessel
         catheter/status  DiagnosticStatus: clearance to the wall in metres, or why there is no answer
 
-One view does not show the tip's depth. The answer assumes that the tip is inside the vessel it is seen in, at the depth of that
-vessel's centre; where two vessels overlap in the picture it takes the one whose centre is nearer in pixels.
+One view does not show the tip's depth. The answer assumes that the tip is inside the vessel it is seen in, at the
+depth of that vessel's centre; where two vessels overlap in the picture it takes the one whose centre is nearer in
+pixels.
 """
 
 import sys
@@ -37,7 +38,7 @@ NUMPY_TYPE = {PointField.FLOAT32: '<f4', PointField.FLOAT64: '<f8', PointField.I
 
 @dataclass(frozen=True)
 class Guidance:
-    """Metres, image frame. centre, direction: (3,). clearance: to the wall, negative when the tip is seen outside it."""
+    """Metres, image frame. centre, direction: (3,). clearance: to the wall, negative where the tip is outside it."""
 
     centre: np.ndarray
     direction: np.ndarray
@@ -113,7 +114,7 @@ class CatheterGuide(Node):
         try:
             guidance, header = self.answer((tip.point.x, tip.point.y))
         except (ValueError, TransformException) as problem:
-            self.status.publish(DiagnosticStatus(level=DiagnosticStatus.WARN, name='catheter_guide', message=str(problem)))
+            self.tell(DiagnosticStatus.WARN, str(problem))
             return
         pose = PoseStamped(header=header)
         pose.pose.position.x, pose.pose.position.y, pose.pose.position.z = guidance.centre
@@ -121,17 +122,16 @@ class CatheterGuide(Node):
         pose.pose.orientation.x, pose.pose.orientation.y, pose.pose.orientation.z, pose.pose.orientation.w = q
         self.lumen.publish(pose)
         inside = guidance.clearance > 0
-        self.status.publish(
-            DiagnosticStatus(
-                level=DiagnosticStatus.OK if inside else DiagnosticStatus.WARN,
-                name='catheter_guide',
-                message='inside the lumen' if inside else 'seen outside the vessel',
-                values=[
-                    KeyValue(key='clearance_m', value=f'{guidance.clearance:.6f}'),
-                    KeyValue(key='radius_m', value=f'{guidance.radius:.6f}'),
-                ],
-            )
+        self.tell(
+            DiagnosticStatus.OK if inside else DiagnosticStatus.WARN,
+            'inside the lumen' if inside else 'seen outside the vessel',
+            clearance_m=guidance.clearance,
+            radius_m=guidance.radius,
         )
+
+    def tell(self, level, message, **values):
+        pairs = [KeyValue(key=key, value=f'{value:.6f}') for key, value in values.items()]
+        self.status.publish(DiagnosticStatus(level=level, name='catheter_guide', message=message, values=pairs))
 
     def answer(self, tip_px):
         """Return (Guidance, header). Raises ValueError or TransformException: then nothing may be steered by."""

@@ -84,7 +84,7 @@ def contact_sheet(rows, tile=384):
     """
     gap, strip = 6, 26
     width = 3 * tile + 4 * gap
-    sheet = [_strip(('image', 'vessels', 'registered model'), tile, gap, strip)]
+    sheet = [_strip(('image', 'vessels found', 'vessels and registered model'), tile, gap, strip)]
     for caption, image, mask, overlay in rows:
         row = np.full((strip + tile + gap, width, 3), 24, np.uint8)
         cv2.putText(row, caption, (gap, strip - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (230, 230, 230), 1, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""The way of a frame: `Frame` -> segmentation -> registration -> `Result`. Everything that processes frames calls this."""
+"""The way of a frame: `Frame` -> segmentation -> registration -> `Result`. All that processes frames calls this."""
 
 import time
 from dataclasses import dataclass, field

@@ -27,8 +27,8 @@ class CArm:
         values = (self.primary_angle, self.secondary_angle, self.source_to_isocentre, self.source_to_detector)
         if not np.isfinite(values).all() or not 0 < self.source_to_isocentre <= self.source_to_detector:
             raise ValueError(
-                f'C-arm: source to isocentre {self.source_to_isocentre} m must be above 0 and at most source to detector '
-                f'{self.source_to_detector} m, and the angles finite'
+                f'C-arm: source to isocentre {self.source_to_isocentre} m must be above 0 and at most source to '
+                f'detector {self.source_to_detector} m, and the angles finite'
             )
 
     @property

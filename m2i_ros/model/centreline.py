@@ -16,7 +16,7 @@ from m2i_ros.model.surface import areas_and_normals, find_cap, first_hit, openin
 from m2i_ros.model.vessel_model import Centreline
 
 SPACING = 1e-3  # metres between centreline points
-_VOXELS = 300_000  # inside the lumen, about
+_VOXELS = 120_000  # inside the lumen, about
 _CELLS = 40_000_000  # of the box about it, at most
 _CORNER = -2  # owns what leads into the corner of a vessel's end
 

@@ -78,13 +78,11 @@ def summary_table(report):
                 ', '.join(f'{name} {share:.0%}' for name, share in report['states'].items()),
             )
         )
-        seconds = [_figure(report[key], '.1f', 's') for key in ('first_tracking_s', 'contrast_to_tracking_s')]
-        rows.append(
-            (
-                'first tracking',
-                '{} after the first frame, {} after the first contrast'.format(*seconds),
-            )
-        )
+        if math.isfinite(report['first_tracking_s']):
+            text = f'{report["first_tracking_s"]:.1f} s after the first frame'
+            if math.isfinite(report['contrast_to_tracking_s']):
+                text += f', {report["contrast_to_tracking_s"]:.1f} s after the first contrast'
+            rows.append(('first tracking', text))
     for name in ('dice', 'precision', 'recall'):
         if report[name]['n']:
             text = '{median:.3f} (quartiles {q1:.3f} to {q3:.3f}, {n} frames with contrast)'

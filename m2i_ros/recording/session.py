@@ -276,7 +276,7 @@ class Session:
     def _caption(self, moment):
         parts = [moment.name or f't = {1e-9 * (moment.stamp - self._first["image"]):.1f} s']
         if moment.state:
-            parts.append(f'{moment.state} {moment.confidence:.2f}')
+            parts.append(moment.state + (f' {moment.confidence:.2f}' if moment.confidence > 0 else ''))
         if math.isfinite(moment.dice):
             parts.append(f'dice {moment.dice:.2f}')
         if math.isfinite(moment.mpd_mm):

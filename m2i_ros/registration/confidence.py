@@ -9,6 +9,7 @@ from m2i_ros.registration.uncertainty import projected_error
 
 RIVAL_OVERLAP = 0.95  # of the best overlap: another basin that reaches it is as likely
 RIVAL_DISTANCE = 3.0  # accept_mm apart in the picture: beyond that a pose is another basin
+UNEVEN = 0.5  # of the contours' common offset counts as error
 MIN_EXPLAINED = 0.5  # of the contour must lie where the other contour is
 
 
@@ -21,22 +22,22 @@ class Judgement:
     reason: str
 
 
-def judge(predicted_mm, explained, rivalled, settings):
+def judge(error_mm, explained, rivalled, settings):
     """Return the `Judgement` of a pose.
 
-    predicted_mm: root mean square projected error that its covariance predicts, mm at the model's depth.
+    error_mm: root mean square projected error to expect, mm at the model's depth.
     explained: share of the contour that lies within 3 px of the other. rivalled: another basin overlaps as well.
 
     The probability is that of an error below `accept_mm` if both picture components are normal,
-    1 - exp(-(accept_mm / predicted_mm)^2); times how well the contour is explained, from 0 at a quarter to 1 at three
+    1 - exp(-(accept_mm / error_mm)^2); times how well the contour is explained, from 0 at a quarter to 1 at three
     quarters; halved where there is a rival. Monotone in each, not calibrated.
     """
-    error = -np.expm1(-((settings.accept_mm / max(predicted_mm, 1e-9)) ** 2)) if np.isfinite(predicted_mm) else 0.0
-    probability = float(error * np.clip(2 * explained - 0.5, 0.0, 1.0) * (0.5 if rivalled else 1.0))
+    small = -np.expm1(-((settings.accept_mm / max(error_mm, 1e-9)) ** 2))
+    probability = float(small * np.clip(2 * explained - 0.5, 0.0, 1.0) * (0.5 if rivalled else 1.0))
     if not explained > MIN_EXPLAINED:
         reason = f'only {100 * explained:.0f}% of the contour explained'
-    elif not predicted_mm < settings.accept_mm:
-        reason = f'predicted error {predicted_mm:.1f} mm is not below {settings.accept_mm:g} mm'
+    elif not error_mm < settings.accept_mm:
+        reason = f'predicted error {error_mm:.1f} mm is not below {settings.accept_mm:g} mm'
     elif rivalled:
         reason = 'another pose explains the picture as well'
     elif probability < settings.accept_probability:
@@ -67,6 +68,18 @@ def predicted_mm(covariance, T_image_model, points, camera):
         return np.inf
     pixels = projected_error(covariance, T_image_model, points, camera)
     return pixels * millimetres_per_pixel(points, T_image_model, camera)
+
+
+def expected_mm(fit, points, camera):
+    """Return the projected error in mm to expect of a `Fit` at model points (N, 3); inf for none.
+
+    What its covariance predicts, and `UNEVEN` of its offset: where a mask is too fat or too thin it rarely is so
+    alike on all walls, least when contrast washes out.
+    """
+    if len(points) == 0:
+        return np.inf
+    offset = UNEVEN * abs(fit.offset) * millimetres_per_pixel(points, fit.T_image_model, camera)
+    return float(np.hypot(predicted_mm(fit.covariance, fit.T_image_model, points, camera), offset))
 
 
 def distance_mm(T_a, T_b, points, camera):

@@ -13,7 +13,7 @@ from m2i_ros.registration.contour import occluding_contour
 from m2i_ros.registration.uncertainty import change_pivot, ray_basis
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
-CORRELATION = 10.0  # pixels of contour whose errors are one error
+CORRELATION = 20.0  # pixels of contour whose errors are one error
 MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
 CLOSE = 3.0  # pixels within which a contour counts as explained
 ENOUGH = 0.01  # a step that gains less, in log likelihood, ends a scale: a tenth of a standard deviation
@@ -190,7 +190,7 @@ def refine(surface, contour, camera, T_image_model, prior, scales, steps=8):
             if gain < ENOUGH:
                 break
 
-    weight = evidence.weight(max(evidence.residual, MIN_NOISE))
+    weight = evidence.weight(max(evidence.noise(), MIN_NOISE))
     _, information, _ = problem.posterior(T, offset, evidence, weight)
     A = change_pivot(apply(T, problem.centre), T[:3, 3])
     return Fit(
@@ -216,6 +216,10 @@ class _Evidence:
     residual: float
     model_share: float
     mask_share: float
+
+    def noise(self):
+        """Return the pixels of error that would explain the robust cost: matched and unmatched contour alike."""
+        return self.scale * np.sqrt(self.cost / max(1 - self.cost, 1e-9))
 
     def weight(self, noise):
         """Return how many independent pieces of contour there are, over the variance of each: noise in pixels."""

@@ -12,6 +12,7 @@ from m2i_ros.registration.confidence import (
     RIVAL_DISTANCE,
     RIVAL_OVERLAP,
     distance_mm,
+    expected_mm,
     judge,
     millimetres_per_pixel,
     points_in_view,
@@ -180,9 +181,7 @@ class Registrar:
             and half.overlap(self._surface, T)[0] > RIVAL_OVERLAP * overlap
             for T in [f.T_image_model for f, _ in coarse[FINALISTS:]] + [f.T_image_model for f in fits if f is not best]
         )
-        judgement = judge(
-            predicted_mm(best.covariance, best.T_image_model, points, full.camera), best.model_share, rivalled, s
-        )
+        judgement = judge(expected_mm(best, points, full.camera), best.model_share, rivalled, s)
         return self._report(best, judgement, full, points, stamp, State.SEARCHING)
 
     def _candidates(self, full):
@@ -232,8 +231,8 @@ class Registrar:
         coarse = refine(self._surface, half.contour, half.camera, T, prior, TRACK_SCALES)
         fit = refine(self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:])
         points = points_in_view(self._surface, fit.T_image_model, full)
-        error = predicted_mm(fit.covariance, fit.T_image_model, points, full.camera)
-        return fit, points, judge(error, fit.model_share, False, self.settings)
+        judgement = judge(expected_mm(fit, points, full.camera), fit.model_share, False, self.settings)
+        return fit, points, judgement
 
     def _hold(self, prior, full, unseen, reason):
         """Return the `Registration` of the last pose, or of none where it was seen too long ago."""

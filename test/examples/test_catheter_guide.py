@@ -1,4 +1,4 @@
-"""What a controller learns about a tip seen in the picture: checked on a straight vessel, where the answer is geometry."""
+"""What a controller learns of a tip seen in the picture, on a straight vessel, where the answer is plain geometry."""
 
 import importlib.util
 from pathlib import Path

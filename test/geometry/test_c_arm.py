@@ -38,7 +38,7 @@ def test_in_a_frontal_view_the_detector_is_in_front():
 
 
 def test_lao_swings_the_detector_to_the_left_so_that_the_front_moves_to_the_patients_right():
-    # In LAO the spine is thrown to the patient's left of the anterior structures, on the right of the displayed picture.
+    # In LAO the spine is seen to the patient's left of what lies in front: on the right of the displayed picture.
     view = degrees(45)
     assert apply(view.T_image_isocentre, LEFT)[2] > apply(view.T_image_isocentre, RIGHT)[2], 'left is near the detector'
     assert pixel(view, AS_DISPLAYED, BACK)[0] > pixel(view, AS_DISPLAYED, FRONT)[0]

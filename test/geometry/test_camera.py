@@ -65,7 +65,8 @@ def test_points_at_or_behind_the_source_have_no_projection():
 
 
 @pytest.mark.parametrize(
-    'values', [dict(fx=0.0), dict(fy=0.0), dict(fy=-1.0), dict(cx=np.nan), dict(fx=np.inf), dict(width=0), dict(height=-4)]
+    'values',
+    [dict(fx=0.0), dict(fy=0.0), dict(fy=-1.0), dict(cx=np.nan), dict(fx=np.inf), dict(width=0), dict(height=-4)],
 )
 def test_an_impossible_camera_is_refused(values):
     with pytest.raises(ValueError, match='camera'):

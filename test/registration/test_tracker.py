@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from trees import ray_cast
 
 from m2i_ros.geometry import Camera, apply, perturb
 from m2i_ros.model.projection import silhouette
@@ -146,3 +147,58 @@ def test_a_large_and_a_small_picture_register_too(model, T_truth):
         result = registrar.register(vessels(silhouette(model, T_truth, camera)), camera, 0.0)
         assert result.accepted
         assert mean_projected_error_mm(result.T_image_model, T_truth, model, camera) < 0.3
+
+
+def test_a_mirrored_model_fits_worse_and_is_not_believed(model, camera, T_truth, mask):
+    centre = model.centroid
+    flip = np.array([-1.0, 1.0, 1.0])
+    centreline = replace(model.centreline, points=(model.centreline.points - centre) * flip + centre)
+    mirrored = replace(
+        model,
+        vertices=(model.vertices - centre) * flip + centre,
+        faces=np.ascontiguousarray(model.faces[:, ::-1]),
+        centreline=centreline,
+    )
+    results = []
+    for m in (model, mirrored):
+        registrar = Registrar(m)
+        registrar.set_initial_pose(off(T_truth, model, 5, 10, 20))
+        results.append(registrar.register(vessels(mask), camera, 0.0))
+    assert results[0].accepted and not results[1].accepted
+    assert results[0].precision > results[1].precision + 0.1 and results[0].recall > results[1].recall + 0.1
+
+
+def test_a_damaged_mask_registers_and_precision_and_recall_tell(model, camera, T_truth, registrar):
+    mask = cv2.dilate(ray_cast(model.centreline, T_truth, camera), np.ones((3, 3), np.uint8))
+    cv2.circle(mask, (300, 330), 40, 0, -1)  # a branch that was not found
+    cv2.line(mask, (20, 30), (200, 480), 255, 6)  # a catheter that was
+    valid = np.ones(mask.shape, bool)
+    valid[:, 420:] = False
+    result = registrar.register(VesselMask(mask, valid), camera, 0.0)
+    assert result.accepted
+    assert mean_projected_error_mm(result.T_image_model, T_truth, model, camera) < 0.5
+    assert 0.6 < result.recall < 0.95 and 0.8 < result.precision < 1.0
+
+
+def test_while_contrast_fills_a_part_only_the_pose_is_held_and_does_not_drift(model, camera, T_truth, registrar, mask):
+    believed = registrar.register(vessels(mask), camera, 0.0)
+    for i, rows in enumerate((200, 160, 120), start=1):
+        part = mask.copy()
+        part[rows:] = 0
+        result = registrar.register(vessels(part), camera, i / 15)
+        assert result.state == State.HOLDING and result.accepted and 'part' in result.reason
+        assert np.array_equal(result.T_image_model, believed.T_image_model)
+
+
+def test_dropped_frames_do_not_lose_a_track(camera, registrar, mask):
+    assert registrar.register(vessels(mask), camera, 0.0).accepted
+    assert registrar.register(vessels(mask), camera, 5.0).state == State.TRACKING
+
+
+def test_the_same_frames_give_the_same_answers(model, camera, T_truth, mask):
+    results = []
+    for _ in range(2):
+        registrar = Registrar(model)
+        registrar.set_initial_pose(off(T_truth, model, 10, -20, -50))
+        results.append([registrar.register(vessels(mask), camera, t).T_image_model for t in (0.0, 0.1)])
+    assert np.array_equal(results[0], results[1])

@@ -8,7 +8,6 @@ from ament_index_python.packages import get_package_prefix
 from launch.actions import ExecuteProcess
 from launch.refusal import refuser
 from launch.substitutions import Substitution, normalize_to_list_of_substitutions, perform_substitutions
-
 from launch_ros.parameter_descriptions import ParameterValue
 
 __getattr__ = refuser(__name__)
