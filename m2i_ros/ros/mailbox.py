@@ -35,7 +35,7 @@ class Mailbox:
             self._items.append(item)
             self._wake.notify()
 
-    def close(self, timeout=5.0):
+    def close(self, timeout=3.0):
         """Let the item in work finish, forget those that wait, and end the thread; returns whether it ended in time."""
         with self._wake:
             self._open = False

@@ -11,7 +11,9 @@ from pathlib import Path
 import rclpy
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -83,6 +85,11 @@ class Graph:
             return future.result()
         finally:
             self.node.destroy_client(client)
+
+    def set_parameter(self, node, name, value):
+        """Return the node's answer (`successful`, `reason`) to a live change of a parameter."""
+        request = SetParametersAtomically.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return self.call(SetParametersAtomically, f'{node}/set_parameters_atomically', request).result
 
     def wait(self, condition, what, timeout=30):
         """Return the condition's value once it is true. Fails, naming what was waited for, after `timeout` seconds."""

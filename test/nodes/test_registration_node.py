@@ -78,8 +78,8 @@ def play(graph, driver, outputs, clock, frames, camera, pause=10.0, **changes):
 
 
 def test_without_a_start_it_waits_and_says_what_it_waits_for(graph, driver, outputs, clock, patient):
-    (stamp,) = play(graph, driver, outputs, clock, patient.frames[:1], patient.camera)
-    told = outputs.by_stamp()[stamp]
+    sent = play(graph, driver, outputs, clock, patient.frames[:2], patient.camera)
+    told = outputs.by_stamp()[sent[-1]]  # the first may have overtaken its camera_info
     assert told['state'] == 'waiting' and 'initialpose' in told['reason'] and 'view.' in told['reason']
     assert not outputs.tf and not outputs.pose and not outputs.cloud
 
@@ -89,6 +89,15 @@ def test_a_start_in_another_frame_is_refused(graph, driver, outputs, clock, pati
     play(graph, driver, outputs, clock, patient.frames[:1], patient.camera)
     node.says('initialpose refused.*"map".*"xray"')
     assert not outputs.tf
+
+
+def test_angles_of_the_c_arm_are_a_start_too(graph, driver, outputs, clock, patient):
+    assert graph.set_parameter('registration_node', 'view.source_to_isocentre', 0.75).successful
+    blank = np.zeros_like(patient.frames[0].mask)  # nothing to be found: it goes on searching
+    stamp = clock(10)
+    driver.send(stamp, patient.frames[0].image, patient.camera, blank)
+    graph.wait(lambda: stamp in outputs.by_stamp(), 'the status')
+    assert outputs.by_stamp()[stamp]['state'] == 'searching'
 
 
 def test_once_tracking_every_stamp_has_one_transform_with_the_right_pose(graph, driver, outputs, clock, patient, node):

@@ -65,7 +65,7 @@ def test_the_lock_keeps_the_worker_off_between_two_items():
     worker = Worker()
     with worker.mailbox.lock:
         worker.mailbox.put('item')
-        assert not worker.begun.acquire(blocking=False)
+        assert not worker.begun.acquire(timeout=0.2)
     assert worker.begun.acquire(timeout=10)
     worker.let(1)
     assert worker.mailbox.close()
