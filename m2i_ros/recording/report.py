@@ -61,7 +61,8 @@ def summary_table(report):
                 ', '.join(f'{name} {report[f"{name}_ms"]["p50"]:.0f} ms' for name in stages),
             )
         )
-    rows.append(('pipeline', load + _verdict(report['memory_below_1_gb'], 'memory below 1 GB')))
+    if math.isfinite(memory):
+        rows.append(('pipeline', load + _verdict(report['memory_below_1_gb'], 'memory below 1 GB')))
     if report['source'].get('late', '0') != '0':
         rows.append(('source', f'{report["source"]["late"]} frames came late: this machine is too busy for real time'))
     if 'engine' in report:
