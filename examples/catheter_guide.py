@@ -26,7 +26,6 @@ import tf2_ros
 import tf_transformations
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PointStamped, PoseStamped
-from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
@@ -103,6 +102,7 @@ class CatheterGuide(Node):
         self.create_subscription(PointStamped, 'catheter/tip', self.on_tip, QoSProfile(depth=1))
         self.lumen = self.create_publisher(PoseStamped, 'catheter/lumen', 1)
         self.status = self.create_publisher(DiagnosticStatus, 'catheter/status', 1)
+        self.get_logger().info('ready: listening to catheter/tip')
 
     def on_camera_info(self, message):
         self.camera_info = message
@@ -140,9 +140,9 @@ class CatheterGuide(Node):
         header = self.cloud.header
         # The transform of the cloud's own image must have been sent, and lately: TF that stopped still looks alive.
         self.buffer.lookup_transform(header.frame_id, self.model_frame, rclpy.time.Time.from_msg(header.stamp))
-        age = self.get_clock().now() - rclpy.time.Time.from_msg(header.stamp)
-        if age > Duration(seconds=self.max_age):
-            raise ValueError(f'the registration is {age.nanoseconds / 1e9:.2f} s old (max_age {self.max_age} s)')
+        age = (self.get_clock().now() - rclpy.time.Time.from_msg(header.stamp)).nanoseconds / 1e9
+        if age > self.max_age:
+            raise ValueError(f'the registration is {age:.2f} s old (max_age {self.max_age} s)')
         return guide(tip_px, self.camera_info.k, read_cloud(self.cloud)), header
 
 
