@@ -26,15 +26,13 @@ from m2i_ros.recording.report import summary_table, write_contact_sheet, write_j
 from m2i_ros.ros.camera_info import camera_from_info
 from m2i_ros.ros.diagnostics import Complaints
 from m2i_ros.ros.images import grey_from_compressed, grey_from_image
-from m2i_ros.ros.parameters import MODEL, Parameter, Parameters
+from m2i_ros.ros.parameters import MODEL, MONITOR, Parameters
 from m2i_ros.ros.stamps import nanoseconds
 from m2i_ros.ros.transforms import motion_from_pose, motion_from_transform
 from m2i_ros.sources import open_model
 
 QUIET = 3.0  # seconds without an answer after which a finished source's last answers are not waited for
 GLOBAL_TOPICS = ('/tf', '/tf_static', '/diagnostics', '/rosout')
-
-MONITOR = (Parameter('record', '', 'Folder to record into: bag, video, report. Empty: nothing is recorded.'), *MODEL)
 
 
 class MonitorNode(Node):
@@ -43,7 +41,7 @@ class MonitorNode(Node):
     def __init__(self):
         super().__init__('monitor_node')
         self.done = rclpy.task.Future()
-        self.parameters = Parameters(self, MONITOR)
+        self.parameters = Parameters(self, MONITOR + MODEL)
         self._complaints = Complaints(self.get_logger())
         self._recorder = self._open_recorder()
         self._session = Session(done=self._record_moment)

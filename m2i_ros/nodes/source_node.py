@@ -20,51 +20,15 @@ from m2i_ros.ros.camera_info import fill_camera_info
 from m2i_ros.ros.diagnostics import status
 from m2i_ros.ros.frame_node import run
 from m2i_ros.ros.images import fill_image
-from m2i_ros.ros.parameters import Parameter, Parameters
+from m2i_ros.ros.parameters import SOURCE, Parameters
 from m2i_ros.ros.qos import LATCHED, RELIABLE
 from m2i_ros.ros.stamps import decimal
 from m2i_ros.ros.transforms import fill_pose
 from m2i_ros.sources import SourceError, open_source
 from m2i_ros.sources.look_ahead import look_ahead
-from m2i_ros.sources.opening import KINDS
 
 SETTLED = 1.0  # seconds without a new listener after which all are taken to be there
 ASK_AGAIN = 5.0  # seconds between two complaints that nobody listens
-
-SOURCE = (
-    Parameter('source', 'phantom', 'What to play.', choices=KINDS),
-    Parameter('path', '', 'Of source images: a folder of pictures. Of source case: a case folder or its case.yaml.'),
-    Parameter('loop', False, 'Start again at the end.'),
-    Parameter(
-        'stepped',
-        'auto',
-        'Send a frame once the last one was answered; auto: all but the phantom.',
-        choices=('auto', 'always', 'never'),
-    ),
-    Parameter(
-        'step_timeout',
-        10.0,
-        'How long a stepped source waits for an answer before it goes on.',
-        's',
-        minimum=0.1,
-        maximum=600.0,
-    ),
-    Parameter(
-        'start_timeout', 180.0, 'How long to wait for a pipeline before giving up.', 's', minimum=1.0, maximum=86400.0
-    ),
-    Parameter('wait_for', '', 'Name of a node that must listen too before the first picture is sent, as monitor_node.'),
-    Parameter('frame_rate', 15.0, 'Of phantom and images; a case states its own.', 'Hz', minimum=0.1, maximum=120.0),
-    Parameter('frame_id', 'xray', 'Frame of the pictures: origin at the X-ray source, z towards the detector.'),
-    Parameter(
-        'image_transport', 'raw', 'Publish `image` (raw) or `image/compressed` (PNG).', choices=('raw', 'compressed')
-    ),
-    Parameter('anatomy', 'iliofemoral', 'Of the phantom.', choices=('iliofemoral', 'aortic_root')),
-    Parameter('seed', 0, 'Of the phantom: another seed is another patient.', minimum=0, maximum=2**31 - 1),
-    Parameter('width', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
-    Parameter('height', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
-    Parameter('duration', 20.0, 'Of the phantom: one injection.', 's', minimum=0.5, maximum=3600.0),
-    Parameter('mirrored', False, 'Of the phantom: pictures stored as displayed (fx < 0).'),
-)
 
 
 class SourceNode(Node):
@@ -95,6 +59,7 @@ class SourceNode(Node):
         self._progress = {'frame': 0, 'unanswered': 0, 'late': 0, 'name': '', 'stamp': ''}
         self._last_stamp = 0
         self._stop = threading.Event()
+        self.context.on_shutdown(self._stop.set)
         self._player = threading.Thread(target=self._play, name='player', daemon=True)
         self._player.start()
 
@@ -143,6 +108,10 @@ class SourceNode(Node):
         except ValueError as error:  # SourceError, ModelError
             self.get_logger().error(str(error))
             self._tell('failed', DiagnosticStatus.ERROR)
+        except Exception:
+            # Told to stop while a picture was on its way: the graph is gone before the player knows.
+            if self.context.ok():
+                raise
 
     def _wait_for_listeners(self):
         """Wait until somebody takes the pictures and somebody finds vessels; return False where told to stop."""

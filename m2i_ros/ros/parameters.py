@@ -1,7 +1,7 @@
 """The parameters of the nodes, in one table.
 
 Declaration with descriptors, validation, the settings of the rooms, README's table (`python -m m2i_ros.ros.parameters`)
-and `config/pipeline.yaml` (the same with `--yaml`) all come from `PARAMETERS`.
+and `config/pipeline.yaml` (the pipeline's, with `--yaml`) all come from the rows below.
 """
 
 import math
@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import dataclass, fields
 
 from m2i_ros.registration.settings import RegistrationSettings
+from m2i_ros.sources.opening import KINDS
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,43 @@ VIEW = (
 REGISTRATION = MODEL + _of_registration() + VIEW
 PARAMETERS = INPUT + SEGMENTATION + REGISTRATION
 
+MONITOR = (Parameter('record', '', 'Folder to record into: bag, video, report. Empty: nothing is recorded.'),)
+
+SOURCE = (
+    Parameter('source', 'phantom', 'What to play.', choices=KINDS),
+    Parameter('path', '', 'Of source images: a folder of pictures. Of source case: a case folder or its case.yaml.'),
+    Parameter('loop', False, 'Start again at the end.'),
+    Parameter(
+        'stepped',
+        'auto',
+        'Send a frame once the last one was answered; auto: all but the phantom.',
+        choices=('auto', 'always', 'never'),
+    ),
+    Parameter(
+        'step_timeout',
+        10.0,
+        'How long a stepped source waits for an answer before it goes on.',
+        's',
+        minimum=0.1,
+        maximum=600.0,
+    ),
+    Parameter(
+        'start_timeout', 180.0, 'How long to wait for a pipeline before giving up.', 's', minimum=1.0, maximum=86400.0
+    ),
+    Parameter('wait_for', '', 'Name of a node that must listen too before the first picture is sent, as monitor_node.'),
+    Parameter('frame_rate', 15.0, 'Of phantom and images; a case states its own.', 'Hz', minimum=0.1, maximum=120.0),
+    Parameter('frame_id', 'xray', 'Frame of the pictures: origin at the X-ray source, z towards the detector.'),
+    Parameter(
+        'image_transport', 'raw', 'Publish `image` (raw) or `image/compressed` (PNG).', choices=('raw', 'compressed')
+    ),
+    Parameter('anatomy', 'iliofemoral', 'Of the phantom.', choices=('iliofemoral', 'aortic_root')),
+    Parameter('seed', 0, 'Of the phantom: another seed is another patient.', minimum=0, maximum=2**31 - 1),
+    Parameter('width', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
+    Parameter('height', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
+    Parameter('duration', 20.0, 'Of the phantom: one injection.', 's', minimum=0.5, maximum=3600.0),
+    Parameter('mirrored', False, 'Of the phantom: pictures stored as displayed (fx < 0).'),
+)
+
 
 class Parameters:
     """The parameters of one node: declared from table rows, kept valid, handed out by name.
@@ -245,11 +283,18 @@ def group(values, prefix):
 
 
 def markdown():
-    """Return README's table of parameters."""
-    lines = ['| parameter | default | allowed | live | |', '|---|---|---|---|---|']
-    for row in PARAMETERS:
-        live = 'yes' if row.live else ''
-        lines.append(f'| `{row.name}` | `{_yaml(row.default)}` | {row.allowed} | {live} | {row.description} |')
+    """Return README's tables of parameters."""
+    tables = (
+        ('`pipeline_node`, `segmentation_node`, `registration_node`', PARAMETERS),
+        ('`source_node`', SOURCE),
+        ('`monitor_node`, besides `model.*` and `frames.model`', MONITOR),
+    )
+    lines = []
+    for nodes, rows in tables:
+        lines += ['', f'{nodes}:', '', '| parameter | default | allowed | live | |', '|---|---|---|---|---|']
+        for row in rows:
+            live = 'yes' if row.live else ''
+            lines.append(f'| `{row.name}` | `{_yaml(row.default)}` | {row.allowed} | {live} | {row.description} |')
     return '\n'.join(lines) + '\n'
 
 
