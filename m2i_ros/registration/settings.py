@@ -27,7 +27,7 @@ class RegistrationSettings:
 
     accept_mm: float = 1.0
     accept_probability: float = 0.5
-    max_hold: float = 2.0
+    max_hold: float = 1.0
     max_doubt: float = 0.5
     starts: int = 64
     min_vessel_fraction: float = 0.005
