@@ -178,9 +178,14 @@ def run(make_node, args=None):
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except ValueError as error:
-        rclpy.logging.get_logger('m2i_ros').fatal(str(error))
-        return 1
+    except Exception as error:
+        if not rclpy.ok():
+            pass  # told to stop while a message was being taken, rclpy may raise anything
+        elif node is None and isinstance(error, ValueError):
+            rclpy.logging.get_logger('m2i_ros').fatal(str(error))
+            return 1
+        else:
+            raise
     finally:
         # A second Ctrl-C must not cut the tidying short.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
