@@ -11,8 +11,6 @@ SHADOW_SPREAD = 0.03
 LEAST_STEP = 0.12
 # A shadow smaller than this share of the picture does no harm; one larger than that is no picture.
 SHADOW_AREA = (0.004, 0.85)
-# Apertures (round, square, polygonal) are convex; what a vessel or an organ leaves is not.
-LEAST_CONVEXITY = 0.95
 # Pixels (at LARGEST_SIDE) taken off the inside, where the edge of the shadow is blurred.
 MARGIN = 2
 
@@ -21,7 +19,8 @@ def valid_area(image):
     """Return (H, W) bool: inside the collimator; all True where there is no sign of one.
 
     image: (H, W) uint8, uint16 or float32, finite. The collimator's shadow is taken to be the darkest, flat part that
-    touches the border and leaves a convex inside; whatever else is dark (spine, diaphragm, a filled vessel) is inside.
+    touches the border and lies around a convex inside, from which it differs by a step; whatever else is dark (spine,
+    diaphragm, a filled vessel) is inside.
     """
     height, width = image.shape
     everything = np.ones((height, width), bool)
@@ -46,10 +45,9 @@ def valid_area(image):
 
     _, labels, stats, _ = cv2.connectedComponentsWithStats((~shadow).astype(np.uint8), connectivity=4)
     inside = (labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])).astype(np.uint8)
+    # Apertures are convex (round, square, polygonal): what cuts into them is a vessel or an organ as dark as the blades.
     contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     hull = cv2.fillConvexPoly(np.zeros_like(inside), cv2.convexHull(np.concatenate(contours)), 1)
-    if inside.sum() < LEAST_CONVEXITY * hull.sum():
-        return everything
     outside = hull == 0
     if not outside.any():
         return everything

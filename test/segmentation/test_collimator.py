@@ -52,10 +52,32 @@ def test_a_dark_organ_at_the_border_is_not_taken_for_the_collimator():
     assert valid_area(np.clip(image, 0, 255).astype(np.uint8)).all()
 
 
+def test_a_slow_ramp_of_grey_is_not_taken_for_the_collimator():
+    ramp = np.broadcast_to(np.linspace(0, 255, 400), (300, 400))
+    assert valid_area(ramp.astype(np.uint8)).all()
+
+
+def test_a_dark_vessel_that_meets_the_blades_stays_inside():
+    shape = (400, 400)
+    inside = disc(shape, (200, 200), 190)
+    image = np.where(inside, anatomy(shape, np.random.default_rng(5)), 5).astype(np.uint8)
+    image[195:210, :250] = 8
+    found = valid_area(image)
+    assert found[200, 30:370].all()
+    assert not found[:20, :20].any()
+
+
 def test_a_filled_vessel_at_the_border_is_not_taken_for_the_collimator():
     image = anatomy((400, 400), np.random.default_rng(3))
     y, x = np.mgrid[:400, :400]
     image[np.abs(x - 200 - 30 * np.sin(y / 50)) < 25] = 12
+    assert valid_area(image).all()
+
+
+def test_a_corner_cut_off_by_a_filled_vessel_is_not_taken_for_the_collimator():
+    image = anatomy((400, 400), np.random.default_rng(6))
+    y, x = np.mgrid[:400, :400]
+    image[np.abs(x + y - 120) < 45] = 12
     assert valid_area(image).all()
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from m2i_ros.training import data
 from m2i_ros.training.data import DataSettings, TrainingBatches, augment, collate, read_pairs
 
 
@@ -30,6 +31,18 @@ def test_a_batch_depends_on_the_seed_and_the_step_alone(real):
         assert torch.equal(a, b)
     assert not torch.equal(unbroken[0][0], unbroken[1][0])
     assert not torch.equal(unbroken[0][0], next(iter(TrainingBatches(settings, 6)))[0])
+
+
+def test_each_simulated_frame_is_shown_as_often_as_asked(monkeypatch):
+    shown, pool = [], [(np.zeros((32, 32), np.uint8), np.zeros((32, 32), np.uint8)) for _ in range(6)]
+    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed: pool)
+    monkeypatch.setattr(data, 'augment', lambda image, mask, size, rng: (image, mask))
+    monkeypatch.setattr(data, 'collate', shown.extend)
+    settings = DataSettings(size=32, batch_size=2, pool=6, reuse=3)
+    for _ in islice(TrainingBatches(settings, 0), 9):
+        pass
+    for image, _ in pool:
+        assert sum(image is other for other, _ in shown) == 3
 
 
 def test_real_pictures_have_their_share_of_a_batch(real):
