@@ -51,7 +51,7 @@ ARGUMENTS = {
     'record': (
         'auto',
         'Folder for the report: figures, overlay video, contact sheet, bag. auto: m2i_record/TIME with a source, '
-        'nothing on live topics. Empty: nothing.',
+        'nothing on live topics. off: nothing.',
         None,
     ),
     'loop': ('false', 'Play the source again and again.', YES_NO),
@@ -115,7 +115,8 @@ def start(context):
     nodes = [node(executable, pipeline) for executable in executables]
     record = given['record']
     if record == 'auto':
-        record = '' if source == 'none' else f'm2i_record/{datetime.now():%Y%m%d_%H%M%S}'
+        record = 'off' if source == 'none' else f'm2i_record/{datetime.now():%Y%m%d_%H%M%S}'
+    record = '' if record == 'off' else record
     if source != 'none' or record:
         record = record and str(Path(record).expanduser().absolute())
         nodes.append(node('monitor_node', {**common, 'record': record}))

@@ -25,8 +25,9 @@ class PipelineNode(FrameNode):
         (message,) = messages
         frame = self._registration.frame(self.grey(message), message.header)
         result = self._pipeline.process(frame)
-        self._segmentation.publish(result.vessels, message.header)
+        # The pose first: it is what somebody steers by.
         self._registration.publish(result, message.header, arrived)
+        self._segmentation.publish(result.vessels, message.header)
 
 
 def main(argv=None):

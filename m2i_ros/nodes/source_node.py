@@ -28,6 +28,7 @@ from m2i_ros.sources import SourceError, open_source
 from m2i_ros.sources.look_ahead import look_ahead
 
 SETTLED = 1.0  # seconds without a new listener after which all are taken to be there
+PREPARED = 450  # frames of a source in real time that are made before the first is sent, at most; 240 MB at 512x512
 ASK_AGAIN = 5.0  # seconds between two complaints that nobody listens
 
 
@@ -90,8 +91,8 @@ class SourceNode(Node):
     def _play(self):
         try:
             for turn in itertools.count(1):
-                # The first frame takes longest, compilation and all: it and those after it are made while others start.
-                frames = look_ahead(self._source)
+                # Made while the others start, so that it does not cost the pipeline the time that is measured.
+                frames = look_ahead(self._source, PREPARED if self._source.realtime else 2)
                 first = next(frames, None)
                 if first is None:
                     raise SourceError(f'{self.parameters["path"]}: not one picture can be read')

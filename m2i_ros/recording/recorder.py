@@ -1,6 +1,7 @@
 """Writes bag, video, masks and figures on a thread of its own, so that no message waits for the disk."""
 
 import csv
+import os
 import threading
 from collections import deque
 from pathlib import Path
@@ -93,6 +94,9 @@ class Recorder:
             self._changed.notify()
 
     def _work(self):
+        # Whoever records stands behind those who work on pictures: what waits is bounded above.
+        if hasattr(os, 'setpriority'):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         while True:
             with self._changed:
                 while not self._jobs and not self._closing:

@@ -30,6 +30,7 @@ from m2i_ros.registration.view import view_of
 SEARCH_SCALES = (15.0, 6.0, 2.5)
 TRACK_SCALES = (6.0, 2.5)
 FINE_SCALES = (5.0, 2.0)
+TRACK_STEPS = 4  # at each scale: from one frame to the next it is not far
 CANDIDATES = 4  # starts that a search refines
 FINALISTS = 2  # of these, refined at full size
 REACH = 6  # pixels of the half-size view by which a vessel may move between frames and still count as contrast
@@ -228,8 +229,8 @@ class Registrar:
         return self._report(fit, judgement, full, points, stamp, State.HOLDING)
 
     def _fit(self, full, half, T, prior):
-        coarse = refine(self._surface, half.contour, half.camera, T, prior, TRACK_SCALES)
-        fit = refine(self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:])
+        coarse = refine(self._surface, half.contour, half.camera, T, prior, TRACK_SCALES, TRACK_STEPS)
+        fit = refine(self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:], TRACK_STEPS)
         points = points_in_view(self._surface, fit.T_image_model, full)
         judgement = judge(expected_mm(fit, points, full.camera), fit.model_share, False, self.settings)
         return fit, points, judgement
