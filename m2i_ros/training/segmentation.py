@@ -24,11 +24,11 @@ class TrainingSettings:
     network: dict = field(default_factory=lambda: {'width': 16, 'stem': 2, 'norm': 'group'})
     data: DataSettings = field(default_factory=DataSettings)
     loss: dict = field(default_factory=lambda: {'dice': 1.0, 'bce': 1.0, 'cldice': 0.0})
-    steps: int = 6000
+    steps: int = 5000
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warmup: int = 100
-    decay: float = 0.3
+    decay: float = 0.6
     ema: float = 0.995
     validate_every: int = 500
     validation_frames: int = 96
