@@ -45,7 +45,7 @@ def valid_area(image):
 
     _, labels, stats, _ = cv2.connectedComponentsWithStats((~shadow).astype(np.uint8), connectivity=4)
     inside = (labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])).astype(np.uint8)
-    # Apertures are convex (round, square, polygonal): what cuts into them is a vessel or an organ as dark as the blades.
+    # Apertures are convex (round, square, polygonal): what cuts into them is a vessel or an organ as dark as blades.
     contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     hull = cv2.fillConvexPoly(np.zeros_like(inside), cv2.convexHull(np.concatenate(contours)), 1)
     outside = hull == 0
