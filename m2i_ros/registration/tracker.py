@@ -230,7 +230,9 @@ class Registrar:
 
     def _fit(self, full, half, T, prior):
         coarse = refine(self._surface, half.contour, half.camera, T, prior, TRACK_SCALES, TRACK_STEPS)
-        fit = refine(self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:], TRACK_STEPS)
+        fit = refine(
+            self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:], TRACK_STEPS
+        )
         points = points_in_view(self._surface, fit.T_image_model, full)
         judgement = judge(expected_mm(fit, points, full.camera), fit.model_share, False, self.settings)
         return fit, points, judgement

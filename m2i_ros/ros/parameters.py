@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import dataclass, fields
 
 from m2i_ros.registration.settings import RegistrationSettings
+from m2i_ros.segmentation.segmenter import LARGEST_SIDE
 from m2i_ros.sources.opening import KINDS
 
 
@@ -119,6 +120,15 @@ SEGMENTATION = (
         live=True,
         minimum=0.0,
         maximum=0.999,
+    ),
+    Parameter(
+        'segmentation.largest_side',
+        LARGEST_SIDE,
+        'Larger pictures go through the network reduced to this; the mask has the size of the picture.',
+        'px',
+        live=True,
+        minimum=64,
+        maximum=4096,
     ),
 )
 MODEL = (

@@ -18,7 +18,11 @@ class SegmentationTopics:
         self._node = node
         settings = node.parameters.group('segmentation')
         self.segmenter = Segmenter(
-            settings['weights'], settings['engine'], settings['threads'], settings['threshold'] or None
+            settings['weights'],
+            settings['engine'],
+            settings['threads'],
+            settings['threshold'] or None,
+            settings['largest_side'],
         )
         self.segmenter.segment(np.zeros((512, 512), np.uint8))  # engines compile at the first frame: not at a live one
         self._mask = node.create_publisher(Image, 'vessel/mask', RELIABLE)
@@ -42,6 +46,8 @@ class SegmentationTopics:
         """Take live parameters over."""
         if 'segmentation.threshold' in names:
             self.segmenter.threshold = self._node.parameters['segmentation.threshold'] or None
+        if 'segmentation.largest_side' in names:
+            self.segmenter.largest_side = self._node.parameters['segmentation.largest_side']
 
     def values(self):
         """Return what the diagnostics say of the engine."""

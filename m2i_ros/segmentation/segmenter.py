@@ -8,8 +8,9 @@ from m2i_ros.segmentation.engines import make_engine
 from m2i_ros.segmentation.vessel_mask import VesselMask
 from m2i_ros.segmentation.weights import find, sha256
 
-# Pictures larger than this are segmented reduced to it: a vessel that registration needs is many pixels wide there.
-LARGEST_SIDE = 1024
+# Pictures larger than this are segmented reduced to it: the shipped weights know pictures of this size, and a network
+# on larger ones is slower than fluoroscopy.
+LARGEST_SIDE = 512
 # Islands below this share of the picture (26 pixels of 512x512) are noise.
 SMALLEST_ISLAND = 1e-4
 
@@ -34,14 +35,16 @@ class Segmenter:
     weights: 'default', the name of shipped weights, or a path (see `weights.find`).
     engine: 'auto', 'openvino', 'onnxruntime' or 'torch'. threads: CPU threads of the engine.
     threshold: probability from which a pixel is vessel; None: the one calibrated with the weights. May be set later.
+    largest_side: pixels; larger pictures go through the network reduced to it. The mask has the picture's own size.
     Raises WeightsError and ValueError for weights, engines and thresholds that are not there, naming those that are.
     """
 
-    def __init__(self, weights='default', engine='auto', threads=2, threshold=None):
+    def __init__(self, weights='default', engine='auto', threads=2, threshold=None, largest_side=LARGEST_SIDE):
         self._weights = find(weights)
         self._engine_name, self._engine = make_engine(engine, self._weights, threads)
         self._hash = sha256(self._engine.path)
         self.threshold = threshold
+        self.largest_side = largest_side
 
     @property
     def threshold(self):
@@ -74,7 +77,7 @@ class Segmenter:
 
     def _probability(self, picture):
         height, width = picture.shape
-        scale = min(1.0, LARGEST_SIDE / max(height, width))
+        scale = min(1.0, self.largest_side / max(height, width))
         if scale < 1:
             size = (max(32, round(width * scale)), max(32, round(height * scale)))
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
