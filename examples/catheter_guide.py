@@ -127,6 +127,8 @@ class CatheterGuide(Node):
             'inside the lumen' if inside else 'seen outside the vessel',
             clearance_m=guidance.clearance,
             radius_m=guidance.radius,
+            tip_u_px=tip.point.x,
+            tip_v_px=tip.point.y,
         )
 
     def tell(self, level, message, **values):

@@ -1,5 +1,6 @@
 """The example controller beside the real registration_node, on the phantom: its answers against the phantom's truth."""
 
+import itertools
 import sys
 
 import numpy as np
@@ -7,7 +8,6 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PointStamped, PoseStamped
 from ros_graph import Driver, Process, reliable, values
-from sensor_msgs.msg import PointCloud2
 
 from m2i_ros.geometry import apply
 
@@ -26,20 +26,22 @@ def tracked(graph, start, model_file, patient):
     """The camera and the true pose of a frame that was registered, its centreline published."""
     start('registration_node', **{'model.path': model_file}, **reliable('/image', '/vessel/mask'))
     patient_guide = guide(max_age=1e10)  # the frames below are stamped 1970
-    clouds = graph.collect(PointCloud2, 'vessel/centerline')
+    statuses = graph.collect(DiagnosticStatus, 'catheter/status')
     driver = Driver(graph, masks=True)
-    graph.wait(lambda: graph.node.count_subscribers('vessel/centerline') >= 2, 'the guide')
-    graph.wait(lambda: graph.node.count_subscribers('/tf') >= 1, 'the guide')
+    tip = graph.publisher(PointStamped, 'catheter/tip')
     driver.send_initial_pose(patient.initial_pose)
-    # Again and again the same moment, until it is registered and the guide has heard of it.
-    frame, count = patient.frames[0], iter(range(1, 200))
+    # Again and again the same moment, until it is registered and the guide has heard of all it needs.
+    frame, count = patient.frames[0], itertools.count(1)
 
-    def registered():
+    def guided():
         stamp = 500 * SECOND + next(count) * SECOND // 15
         driver.send(stamp, frame.image, patient.camera, frame.mask)
-        return len(clouds) >= 3
+        tip.publish(PointStamped())
+        return any(status.message == 'seen outside the vessel' for status in statuses)
 
-    graph.wait(registered, 'a registered frame', 60)
+    graph.wait(guided, 'an answer of the guide', 60)
+    graph.stop_collecting(statuses)
+    graph.node.destroy_publisher(tip)
     yield patient.camera, frame.T_image_model
     driver.close(graph)
     assert patient_guide.stop() == 0, patient_guide.output
@@ -50,17 +52,24 @@ def answers(graph, tracked):
     return graph.collect(PoseStamped, 'catheter/lumen'), graph.collect(DiagnosticStatus, 'catheter/status')
 
 
-def ask(graph, answers, pixel):
-    """Return the guide's next pose and status for a tip at a pixel."""
+def ask(graph, answers, pixel, expected):
+    """Return the guide's pose and status for a tip at a pixel, once it answers as expected."""
     poses, statuses = answers
     poses.clear(), statuses.clear()
     tip = graph.publisher(PointStamped, 'catheter/tip')
     message = PointStamped()
     message.point.x, message.point.y = map(float, pixel)
-    tip.publish(message)
-    graph.wait(lambda: statuses, 'the answer')
-    graph.node.destroy_publisher(tip)
-    return (poses[-1] if poses else None), statuses[-1]
+
+    def answered():
+        tip.publish(message)
+        ours = [s for s in statuses if s.message == expected and float(values(s)['tip_u_px']) == round(pixel[0], 6)]
+        # The second one: its pose, and none of an earlier question, is the last by now.
+        return len(ours) > 1 and poses and (poses[-1], ours[-1])
+
+    try:
+        return graph.wait(answered, f'the answer: {expected}')
+    finally:
+        graph.node.destroy_publisher(tip)
 
 
 @pytest.mark.parametrize('share', [0.2, 0.5, 0.8])
@@ -71,8 +80,7 @@ def test_the_lumen_around_a_tip_is_the_phantoms(graph, tracked, answers, patient
     centre = apply(T, aorta.points[at])
     seen = np.flatnonzero(np.all((camera.project(centre) > 15) & (camera.project(centre) < 240), axis=1))
     middle = seen[int(share * (len(seen) - 1))]
-    pose, status = ask(graph, answers, camera.project(centre[middle]))
-    assert status.message == 'inside the lumen'
+    pose, status = ask(graph, answers, camera.project(centre[middle]), 'inside the lumen')
     position, q = pose.pose.position, pose.pose.orientation
     answer = np.array([position.x, position.y, position.z])
     # Across the ray the answer is good to a pixel or two; along it one view is uncertain by many millimetres.
@@ -90,8 +98,7 @@ def test_a_tip_beside_the_vessel_is_said_to_be_outside(graph, tracked, answers, 
     camera, T = tracked
     pixels = camera.project(apply(T, patient.model.centreline.points))
     u = np.nanmax(np.where(np.abs(pixels[:, 1] - 128) < 5, pixels[:, 0], np.nan))
-    pose, status = ask(graph, answers, (min(u + 25, 255), 128))
-    assert status.message == 'seen outside the vessel'
+    _, status = ask(graph, answers, (min(u + 25, 255), 128), 'seen outside the vessel')
     assert float(values(status)['clearance_m']) < 0
 
 
@@ -106,9 +113,8 @@ def test_a_registration_that_is_too_old_is_not_steered_by(graph, tracked, patien
     late.says('ready: listening')
     camera, _ = tracked
     tip = graph.publisher(PointStamped, '/late/catheter/tip')
-    graph.wait(lambda: graph.node.count_subscribers('/vessel/centerline') >= 3, 'the late guide')
     driver = Driver(graph, masks=True)
-    frame, count = patient.frames[0], iter(range(1, 400))
+    frame, count = patient.frames[0], itertools.count(1)
 
     def refused():
         # Pictures stamped 1970 are registered, but half a century old.
