@@ -12,6 +12,8 @@ class RegistrationSettings:
     accept_probability: a pose is accepted only where its probability is at least this.
     max_hold: seconds without contrast for which the last pose is still given out.
     max_doubt: seconds for which a track survives frames whose evidence is refused (nothing is given out meanwhile).
+    search_interval: seconds from a search that found nothing believable to the next: a search takes the time of several
+    frames, and without contrast it finds nothing again and again.
     starts: poses tried in a search, from each place to start from.
     min_vessel_fraction: share of the valid picture that must be vessel before a search is worth its time.
     min_contrast: share of the projected model that must be vessel to track it; below, contrast counts as gone.
@@ -29,6 +31,7 @@ class RegistrationSettings:
     accept_probability: float = 0.5
     max_hold: float = 1.0
     max_doubt: float = 0.5
+    search_interval: float = 0.3
     starts: int = 64
     min_vessel_fraction: float = 0.005
     min_contrast: float = 0.2
@@ -45,6 +48,7 @@ class RegistrationSettings:
         'accept_probability': (0.0, 1.0),
         'max_hold': (0.0, 3600.0),
         'max_doubt': (0.0, 3600.0),
+        'search_interval': (0.0, 3600.0),
         'starts': (1, 4096),
         'min_vessel_fraction': (0.0, 1.0),
         'min_contrast': (0.0, 1.0),

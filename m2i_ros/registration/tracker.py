@@ -77,6 +77,7 @@ class Registrar:
         self._camera = None
         self._stamp = None
         self._area = None
+        self._searched = None  # the stamp of the last search that found nothing
 
     def set_initial_pose(self, T_image_model, covariance=None):
         """Drop the track and search from this pose.
@@ -167,6 +168,8 @@ class Registrar:
             return Registration(State.SEARCHING, reason=f'too little vessel: {100 * self._area:.2f}% of the picture')
         if filling > s.max_filling:
             return Registration(State.SEARCHING, reason='contrast is filling in')
+        if self._searched is not None and stamp - self._searched < s.search_interval:
+            return Registration(State.SEARCHING, reason='the last search found nothing; the next one follows')
         candidates = self._candidates(full)
         coarse = [(refine(self._surface, half.contour, half.camera, T, p, SEARCH_SCALES), p) for T, p in candidates]
         coarse.sort(key=lambda pair: pair[0].cost)
@@ -183,6 +186,7 @@ class Registrar:
             for T in [f.T_image_model for f, _ in coarse[FINALISTS:]] + [f.T_image_model for f in fits if f is not best]
         )
         judgement = judge(expected_mm(best, points, full.camera), best.model_share, rivalled, s)
+        self._searched = None if judgement.accepted else stamp
         return self._report(best, judgement, full, points, stamp, State.SEARCHING)
 
     def _candidates(self, full):

@@ -66,6 +66,7 @@ def _of_registration():
             's',
         ),
         'max_doubt': ('How long a track survives refused frames; nothing is given out meanwhile.', 's'),
+        'search_interval': ('From a search that found nothing to the next.', 's'),
         'starts': ('Poses tried in a search.', ''),
         'min_vessel_fraction': ('Share of the valid picture that must be vessel before a search.', ''),
         'min_contrast': ('Share of the projected model that must be vessel to track; below, contrast is gone.', ''),

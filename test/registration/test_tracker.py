@@ -202,3 +202,13 @@ def test_the_same_frames_give_the_same_answers(model, camera, T_truth, mask):
         registrar.set_initial_pose(off(T_truth, model, 10, -20, -50))
         results.append([registrar.register(vessels(mask), camera, t).T_image_model for t in (0.0, 0.1)])
     assert np.array_equal(results[0], results[1])
+
+
+def test_after_a_search_that_found_nothing_the_next_one_waits(registrar, camera, mask):
+    noise = np.random.default_rng(0).normal(size=mask.shape).astype(np.float32)
+    false = vessels(np.where(cv2.GaussianBlur(noise, (0, 0), 2) > 0.05, 255, 0).astype(np.uint8))
+    interval = registrar.settings.search_interval
+    assert registrar.register(false, camera, 0.0).T_image_model is not None, 'searched, and not believed'
+    resting = registrar.register(vessels(mask), camera, 0.5 * interval)
+    assert (resting.state, resting.accepted, resting.T_image_model) == (State.SEARCHING, False, None)
+    assert registrar.register(vessels(mask), camera, 1.01 * interval).accepted
