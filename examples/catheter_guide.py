@@ -165,9 +165,9 @@ def main():
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except Exception:
+    except Exception as error:
         # Told to stop while a message was being taken, rclpy may raise anything.
-        if rclpy.ok():
+        if rclpy.ok() and not isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
             raise
     finally:
         node.destroy_node()

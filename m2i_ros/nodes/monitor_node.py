@@ -25,6 +25,7 @@ from m2i_ros.recording import Recorder, RecordingError, Session
 from m2i_ros.recording.report import summary_table, write_contact_sheet, write_json
 from m2i_ros.ros.camera_info import camera_from_info
 from m2i_ros.ros.diagnostics import Complaints
+from m2i_ros.ros.frame_node import told_to_stop
 from m2i_ros.ros.images import grey_from_compressed, grey_from_image
 from m2i_ros.ros.parameters import MODEL, MONITOR, Parameters
 from m2i_ros.ros.stamps import nanoseconds
@@ -260,9 +261,12 @@ def main(argv=None):
         rclpy.spin_until_future_complete(node, node.done)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except ValueError as error:
-        rclpy.logging.get_logger('monitor_node').fatal(str(error))
-        code = 1
+    except Exception as error:
+        if not told_to_stop(error):
+            if node or not isinstance(error, ValueError):
+                raise
+            rclpy.logging.get_logger('monitor_node').fatal(str(error))
+            code = 1
     finally:
         # A launch passes Ctrl-C on that the terminal has sent already: the second must not cut the report short.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

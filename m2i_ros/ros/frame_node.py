@@ -166,6 +166,14 @@ class FrameNode(Node):
         self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), [state]))
 
 
+def told_to_stop(error):
+    """Return whether an exception only means Ctrl-C: in the middle of taking a message rclpy may turn it into any."""
+    cause = error
+    while cause and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None or not rclpy.ok()
+
+
 def run(make_node, args=None):
     """Run the node that `make_node()` returns until it is told to stop; return the exit code.
 
@@ -179,8 +187,8 @@ def run(make_node, args=None):
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception as error:
-        if not rclpy.ok():
-            pass  # told to stop while a message was being taken, rclpy may raise anything
+        if told_to_stop(error):
+            pass
         elif node is None and isinstance(error, ValueError):
             rclpy.logging.get_logger('m2i_ros').fatal(str(error))
             return 1

@@ -78,8 +78,11 @@ def play(graph, driver, outputs, clock, frames, camera, pause=10.0, **changes):
 
 
 def test_without_a_start_it_waits_and_says_what_it_waits_for(graph, driver, outputs, clock, patient):
-    sent = play(graph, driver, outputs, clock, patient.frames[:2], patient.camera)
-    told = outputs.by_stamp()[sent[-1]]  # the first may have overtaken its camera_info
+    for _ in range(50):  # camera_info is taken best effort: the first pictures may overtake it
+        sent = play(graph, driver, outputs, clock, patient.frames[:1], patient.camera)
+        told = outputs.by_stamp()[sent[-1]]
+        if 'camera_info' not in told['reason']:
+            break
     assert told['state'] == 'waiting' and 'initialpose' in told['reason'] and 'view.' in told['reason']
     assert not outputs.tf and not outputs.pose and not outputs.cloud
 
