@@ -119,7 +119,8 @@ def start(context):
     record = '' if record == 'off' else record
     if source != 'none' or record:
         record = record and str(Path(record).expanduser().absolute())
-        nodes.append(node('monitor_node', {**common, 'record': record}))
+        # An empty text does not survive the way through a parameter file: left out, it is the default.
+        nodes.append(node('monitor_node', {**common, **({'record': record} if record else {})}))
     if source != 'none':
         nodes.append(node('source_node', {**common, **playing}))
 
