@@ -32,7 +32,7 @@ class SegmentationTopics:
         """Publish a `VesselMask` with the header of its image."""
         self._mask.publish(fill_image(Image(), header, vessels.mask))
         if self._probability.get_subscription_count():
-            # In steps of 1/256: finer ones are noise, and noise makes recordings four times as large.
+            # In steps of 1/256: finer ones are noise, and noise does not compress.
             steps = np.rint(vessels.probability * 256) / np.float32(256)
             self._probability.publish(fill_image(Image(), header, steps))
 
