@@ -5,19 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from m2i_ros.geometry import apply, perturb
+from m2i_ros.geometry import apply
 
 # Compiled functions are called from Python only, file by file: Numba's cache does not see changes in other files.
 from m2i_ros.model.projection import fill_faces, project_vertices
 from m2i_ros.registration.contour import occluding_contour
-from m2i_ros.registration.uncertainty import change_pivot, ray_basis
+from m2i_ros.registration.uncertainty import change_pivot
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
 CORRELATION = 12.0  # pixels of contour whose errors are one error
 STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
 MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
 CLOSE = 3.0  # pixels within which a contour counts as explained
-ENOUGH = 0.01  # a step that gains less, in log likelihood, ends a scale: a tenth of a standard deviation
+ENOUGH = 0.1  # a step that gains less, in log likelihood, ends a scale: under half of a standard deviation
 ALIGNED = 0.5  # cosine between normals above which two pieces of contour may match
 
 
@@ -156,6 +156,53 @@ def _rotation_vector(R):
     return w * (np.arctan2(sine, (R[0, 0] + R[1, 1] + R[2, 2] - 1) / 2) / sine)
 
 
+@njit(cache=True, nogil=True)
+def _place(T, point):
+    """Return a model point (3,) in the image frame."""
+    return np.ascontiguousarray(T[:3, :3]) @ point + T[:3, 3]
+
+
+@njit(cache=True, nogil=True)
+def _posterior(T, offset, weight, scale, cost, H, g, centre, prior_R, prior_centre, W):
+    """Return the negative log likelihood, its information (7, 7) and gradient (7,): contour, prior and offset."""
+    xi = np.empty(6)
+    xi[:3] = _place(T, centre) - prior_centre
+    xi[3:] = _rotation_vector(np.ascontiguousarray(T[:3, :3]) @ prior_R.T)
+    pull = W @ xi
+    information, gradient = weight * H, weight * g
+    information[:6, :6] += W
+    gradient[:6] += pull
+    information[6, 6] += OFFSET_SIGMA**-2
+    gradient[6] += offset * OFFSET_SIGMA**-2
+    total = weight * scale * scale * cost + (xi * pull).sum() + (offset / OFFSET_SIGMA) ** 2
+    return 0.5 * total, information, gradient
+
+
+@njit(cache=True, nogil=True)
+def _step(T, offset, information, gradient, damping, centre):
+    """Return the next pose (4, 4) and offset of Levenberg-Marquardt, and the gain to expect.
+
+    As `geometry.perturb` does it, about the model point `centre`, with depth damped along its ray.
+    """
+    c = _place(T, centre)
+    B = np.eye(7)
+    B[:3, 2] = c / np.sqrt((c * c).sum())
+    M = B.T @ information @ B
+    for i in range(7):
+        M[i, i] *= 1 + damping
+    step = -(B @ np.linalg.solve(M, B.T @ gradient))
+    w = step[3:6]
+    angle = np.sqrt((w * w).sum())
+    K = np.array([[0.0, -w[2], w[1]], [w[2], 0.0, -w[0]], [-w[1], w[0], 0.0]])
+    a = np.sin(angle) / angle if angle > 1e-8 else 1.0
+    b = (1 - np.cos(angle)) / (angle * angle) if angle > 1e-8 else 0.5
+    R = np.eye(3) + a * K + b * (K @ K)
+    out = np.eye(4)
+    out[:3, :3] = R @ np.ascontiguousarray(T[:3, :3])
+    out[:3, 3] = R @ (T[:3, 3] - c) + c + step[:3]
+    return out, offset + step[6], -(gradient * step).sum()
+
+
 def refine(surface, contour, camera, T_image_model, prior, scales, steps=8):
     """Return the `Fit` that starts from T_image_model (4, 4) and moves through `scales`.
 
@@ -168,19 +215,13 @@ def refine(surface, contour, camera, T_image_model, prior, scales, steps=8):
     """
     problem = _Problem(surface, contour, camera, T_image_model, prior)
     T, offset = np.ascontiguousarray(T_image_model, dtype=np.float64), 0.0
-    B = np.eye(7)
     for scale in scales:
         damping = 1e-3
         evidence = problem.evidence(T, offset, scale)
         weight = evidence.weight(scale / 2)
         total, information, gradient = problem.posterior(T, offset, evidence, weight)
         for _ in range(steps):
-            centre = apply(T, problem.centre)
-            B[:3, :3] = ray_basis(centre)
-            M = B.T @ information @ B
-            step = B @ -np.linalg.solve(M + damping * np.diag(np.diag(M)), B.T @ gradient)
-            gain = -gradient @ step
-            T_next, offset_next = perturb(T, step[:6], centre), offset + step[6]
+            T_next, offset_next, gain = _step(T, offset, information, gradient, damping, problem.centre)
             evidence_next = problem.evidence(T_next, offset_next, scale)
             posterior = problem.posterior(T_next, offset_next, evidence_next, weight)
             if posterior[0] < total:
@@ -236,7 +277,7 @@ class _Problem:
         self.picture = np.zeros((camera.height, camera.width), np.uint8)
         self.drawn = None  # the projected vertices in the picture
         self.centre = _visible_centre(surface, T_image_model, camera)
-        self.prior_R = prior.T_image_model[:3, :3]
+        self.prior_R = np.ascontiguousarray(prior.T_image_model[:3, :3], dtype=np.float64)
         self.prior_centre = apply(prior.T_image_model, self.centre)
         A = change_pivot(self.prior_centre, prior.T_image_model[:3, 3])
         self.W = A.T @ np.linalg.solve(prior.covariance, A)
@@ -258,14 +299,10 @@ class _Problem:
 
     def posterior(self, T, offset, evidence, weight):
         """Return the negative log likelihood, its information (7, 7) and gradient (7,): contour, prior and offset."""
-        xi = np.concatenate([apply(T, self.centre) - self.prior_centre, _rotation_vector(T[:3, :3] @ self.prior_R.T)])
-        information, gradient = weight * evidence.H, weight * evidence.g
-        information[:6, :6] += self.W
-        gradient[:6] += self.W @ xi
-        information[6, 6] += OFFSET_SIGMA**-2
-        gradient[6] += offset * OFFSET_SIGMA**-2
-        total = weight * evidence.scale**2 * evidence.cost + xi @ self.W @ xi + (offset / OFFSET_SIGMA) ** 2
-        return 0.5 * total, information, gradient
+        e = evidence
+        return _posterior(
+            T, offset, weight, e.scale, e.cost, e.H, e.g, self.centre, self.prior_R, self.prior_centre, self.W
+        )
 
 
 def _visible_centre(surface, T, camera):

@@ -16,6 +16,8 @@ class RegistrationSettings:
     frames, and without contrast it finds nothing again and again.
     starts: poses tried in a search, from each place to start from.
     min_vessel_fraction: share of the valid picture that must be vessel before a search is worth its time.
+    min_overlap: overlap (Dice) of the best start with the vessels below which a search ends early: without contrast
+    what is found are edges here and there, and refining starts on them takes time for nothing.
     min_contrast: share of the projected model that must be vessel to track it; below, contrast counts as gone.
     max_filling: relative growth of the vessel area per second above which contrast counts as still filling in; the
     search waits for it to slow down.
@@ -34,6 +36,7 @@ class RegistrationSettings:
     search_interval: float = 0.3
     starts: int = 64
     min_vessel_fraction: float = 0.005
+    min_overlap: float = 0.35
     min_contrast: float = 0.2
     max_filling: float = 1.0
     prior_rotation: float = math.radians(10)
@@ -51,6 +54,7 @@ class RegistrationSettings:
         'search_interval': (0.0, 3600.0),
         'starts': (1, 4096),
         'min_vessel_fraction': (0.0, 1.0),
+        'min_overlap': (0.0, 1.0),
         'min_contrast': (0.0, 1.0),
         'max_filling': (0.0, 1000.0),
         'prior_rotation': (1e-3, math.pi),

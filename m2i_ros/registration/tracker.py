@@ -28,9 +28,9 @@ from m2i_ros.registration.view import view_of
 
 # Distances above which contours count little, in pixels of the half-size view (30, 12, 5 at full size) and of the full.
 SEARCH_SCALES = (15.0, 6.0, 2.5)
-TRACK_SCALES = (6.0, 2.5)
+TRACK_SCALES = (4.0,)
 FINE_SCALES = (5.0, 2.0)
-TRACK_STEPS = 4  # at each scale: from one frame to the next it is not far
+TRACK_STEPS = 3  # at each scale: from one frame to the next it is not far
 CANDIDATES = 4  # starts that a search refines
 FINALISTS = 2  # of these, refined at full size
 REACH = 6  # pixels of the half-size view by which a vessel may move between frames and still count as contrast
@@ -170,7 +170,11 @@ class Registrar:
             return Registration(State.SEARCHING, reason='contrast is filling in')
         if self._searched is not None and stamp - self._searched < s.search_interval:
             return Registration(State.SEARCHING, reason='the last search found nothing; the next one follows')
-        candidates = self._candidates(full)
+        overlap, candidates = self._candidates(full)
+        if overlap < s.min_overlap:
+            self._searched = stamp
+            reason = f'no start overlaps the vessels by more than {100 * overlap:.0f}%'
+            return Registration(State.SEARCHING, reason=reason)
         coarse = [(refine(self._surface, half.contour, half.camera, T, p, SEARCH_SCALES), p) for T, p in candidates]
         coarse.sort(key=lambda pair: pair[0].cost)
         fits = [
@@ -190,7 +194,7 @@ class Registrar:
         return self._report(best, judgement, full, points, stamp, State.SEARCHING)
 
     def _candidates(self, full):
-        """Return the most promising (pose, prior) of all starts, shifted in plane."""
+        """Return the best overlap of all starts, shifted in plane, and the most promising (pose, prior) of them."""
         s = self.settings
         priors = [self._initial_prior()] + ([self._broad(self._last_prior.T_image_model)] if self._last_prior else [])
         small = full.reduced(0.125)
@@ -203,7 +207,7 @@ class Registrar:
             poses, overlaps = best_shifts(self._surface, starts, small, limit)
             found += [(overlap, T, prior) for T, overlap in zip(poses, overlaps)]
         found.sort(key=lambda item: -item[0])
-        return [(T, prior) for _, T, prior in found[:CANDIDATES]]
+        return found[0][0], [(T, prior) for _, T, prior in found[:CANDIDATES]]
 
     # Tracking
 

@@ -69,6 +69,7 @@ def _of_registration():
         'search_interval': ('From a search that found nothing to the next.', 's'),
         'starts': ('Poses tried in a search.', ''),
         'min_vessel_fraction': ('Share of the valid picture that must be vessel before a search.', ''),
+        'min_overlap': ('Overlap of the best start with the vessels below which a search ends early.', ''),
         'min_contrast': ('Share of the projected model that must be vessel to track; below, contrast is gone.', ''),
         'max_filling': ('Growth of the vessel area above which contrast still fills in, and a search waits.', '1/s'),
         'prior_rotation': ('Standard deviation of a start given without covariance: rotation.', 'rad'),

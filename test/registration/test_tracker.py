@@ -208,7 +208,7 @@ def test_after_a_search_that_found_nothing_the_next_one_waits(registrar, camera,
     noise = np.random.default_rng(0).normal(size=mask.shape).astype(np.float32)
     false = vessels(np.where(cv2.GaussianBlur(noise, (0, 0), 2) > 0.05, 255, 0).astype(np.uint8))
     interval = registrar.settings.search_interval
-    assert registrar.register(false, camera, 0.0).T_image_model is not None, 'searched, and not believed'
+    assert 'no start overlaps' in registrar.register(false, camera, 0.0).reason
     resting = registrar.register(vessels(mask), camera, 0.5 * interval)
     assert (resting.state, resting.accepted, resting.T_image_model) == (State.SEARCHING, False, None)
     assert registrar.register(vessels(mask), camera, 1.01 * interval).accepted
