@@ -61,12 +61,12 @@ def best_shifts(surface, poses, view, limit):
     for T, picture in zip(poses, canvas):
         uvz = project_vertices(surface.vertices, T, camera.fx, camera.fy, camera.cx + pad_x, camera.cy + pad_y)
         fill_faces(uvz, surface.faces, picture)
-    moving = np.conj(fft.rfft2((canvas > 0).astype(np.float32)))
+    moving = np.conj(fft.rfft2((canvas > 0).astype(np.float32), workers=2))
 
     reach_y, reach_x = min(pad_y, int(limit)), min(pad_x, int(limit))
     rows = np.arange(-reach_y, reach_y + 1)
     columns = np.arange(-reach_x, reach_x + 1)
-    common, visible = (fft.irfft2(moving * f, s=shape)[:, rows[:, None], columns[None, :]] for f in fixed)
+    common, visible = (fft.irfft2(moving * f, s=shape, workers=2)[:, rows[:, None], columns[None, :]] for f in fixed)
     overlap = 2 * common / (np.maximum(visible, 1.0) + vessel)
     best = overlap.reshape(len(poses), -1).argmax(axis=1)
     shifts = np.column_stack([columns[best % len(columns)], rows[best // len(columns)]])
