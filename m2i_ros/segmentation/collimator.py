@@ -36,15 +36,18 @@ def valid_area(image):
     small = cv2.medianBlur(small, 5)
 
     frame = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
-    dark = (small <= int(frame.min()) + 255 * SHADOW_LEVEL).astype(np.uint8)
+    dark = (small <= int(frame.min()) + 255 * SHADOW_LEVEL).view(np.uint8)
     _, labels = cv2.connectedComponents(dark, connectivity=4)
-    on_border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    shadow = np.isin(labels, on_border[on_border > 0])
+    touches = np.zeros(labels.max() + 1, bool)
+    touches[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
+    touches[0] = False
+    shadow = touches.take(labels)
     if not SHADOW_AREA[0] < shadow.mean() < SHADOW_AREA[1]:
         return everything
 
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((~shadow).astype(np.uint8), connectivity=4)
-    inside = (labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])).astype(np.uint8)
+    # Areas by hand: OpenCV's own statistics take three times as long as all the rest of this.
+    _, labels = cv2.connectedComponents((~shadow).view(np.uint8), connectivity=4)
+    inside = (labels == 1 + np.argmax(np.bincount(labels.ravel())[1:])).view(np.uint8)
     # Apertures are convex (round, square, polygonal): what cuts into them is a vessel or an organ as dark as blades.
     contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     hull = cv2.fillConvexPoly(np.zeros_like(inside), cv2.convexHull(np.concatenate(contours)), 1)
@@ -62,4 +65,4 @@ def valid_area(image):
         return everything
     # The border of the picture is no blade: only what lies next to the shadow is taken off.
     blades = cv2.dilate(outside.astype(np.uint8), np.ones((2 * MARGIN + 1,) * 2, np.uint8))
-    return cv2.resize(1 - blades, (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
+    return cv2.resize(1 - blades, (width, height), interpolation=cv2.INTER_NEAREST).view(bool)

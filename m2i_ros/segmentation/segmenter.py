@@ -23,7 +23,9 @@ def normalise_grey(image, valid):
     """
     sample, inside = image[::3, ::3], valid[::3, ::3]
     low, high = np.percentile(sample[inside] if inside.any() else sample, (1, 99))
-    scaled = (image.astype(np.float32) - np.float32(low)) * np.float32(1 / max(high - low, 1e-6))
+    scaled = image.astype(np.float32)
+    scaled -= np.float32(low)
+    scaled *= np.float32(1 / max(high - low, 1e-6))
     np.clip(scaled, -0.25, 1.25, out=scaled)
     scaled[~valid] = 0.5
     return scaled
@@ -72,7 +74,7 @@ class Segmenter:
         valid = valid_area(image)
         probability = self._probability(normalise_grey(image, valid))
         probability[~valid] = 0
-        mask = (probability >= self._threshold).astype(np.uint8)
+        mask = (probability >= self._threshold).view(np.uint8)
         return VesselMask(_without_islands(mask), valid, probability)
 
     def _probability(self, picture):
@@ -82,17 +84,18 @@ class Segmenter:
             size = (max(32, round(width * scale)), max(32, round(height * scale)))
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         rows, columns = picture.shape
-        multiple = self._weights.multiple
-        padded = cv2.copyMakeBorder(picture, 0, -rows % multiple, 0, -columns % multiple, cv2.BORDER_REFLECT_101)
-        probability = self._engine(np.ascontiguousarray(padded)[None, None])[:rows, :columns]
+        below, right = (-side % self._weights.multiple for side in (rows, columns))
+        if below or right:
+            picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REFLECT_101)
+        probability = self._engine(picture[None, None])[:rows, :columns]
         if scale < 1:
-            probability = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.array(probability, np.float32)
+            return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.ascontiguousarray(probability)
 
 
 def _without_islands(mask):
     """(H, W) uint8, 0 or 1, to 0 or 255 without its smallest 8-connected islands."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    keep = np.where(stats[:, cv2.CC_STAT_AREA] >= SMALLEST_ISLAND * mask.size, 255, 0).astype(np.uint8)
-    keep[0] = 0
-    return keep[labels]
+    # Areas by hand, of vessel pixels only: OpenCV's own statistics take three times as long.
+    _, labels = cv2.connectedComponents(mask, connectivity=8)
+    areas = np.bincount(labels[mask.view(bool)], minlength=1)
+    return np.where(areas >= SMALLEST_ISLAND * mask.size, 255, 0).astype(np.uint8).take(labels)
