@@ -83,6 +83,15 @@ def test_the_phantom_plays_once_is_reported_and_the_launch_ends_by_itself(launch
     assert 'Traceback' not in process.output
 
 
+def test_without_recording_it_sums_up_and_leaves_nothing_behind(launch, tmp_path):
+    parameters = 'duration: 1.0\n    width: 256\n    height: 256\n    frame_rate: 5.0\n    mirrored: false\n'
+    (tmp_path / 'small.yaml').write_text('/**:\n  ros__parameters:\n    ' + parameters)
+    process = launch('source:=phantom', 'params_file:=small.yaml', 'record:=off')
+    assert process.wait(300) == 0, process.output
+    assert 'Session summary' in process.output
+    assert [path.name for path in tmp_path.iterdir()] == ['small.yaml']
+
+
 def test_pictures_of_a_folder_each_get_a_mask(launch, tmp_path, patient):
     (tmp_path / 'pictures').mkdir()
     names = ['a1.png', 'a2.png', 'a10.png']

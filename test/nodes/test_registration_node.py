@@ -1,5 +1,7 @@
 """registration_node, fed with pictures and exact masks over DDS: the pose, who may hear of it, and when."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -103,6 +105,15 @@ def test_angles_of_the_c_arm_are_a_start_too(graph, driver, outputs, clock, pati
     assert outputs.by_stamp()[stamp]['state'] == 'searching'
 
 
+def median_shift(patient, transform, T_true):
+    """Return how far, in pixels, the centreline in view is off under a transform that was sent."""
+    points = patient.model.centreline.points
+    in_view = points[np.linalg.norm(patient.camera.project(apply(T_true, points)) - 128, axis=1) < 120]
+    T = motion_from_transform(transform.transform)
+    shift = patient.camera.project(apply(T, in_view)) - patient.camera.project(apply(T_true, in_view))
+    return np.median(np.linalg.norm(shift, axis=1))
+
+
 def test_once_tracking_every_stamp_has_one_transform_with_the_right_pose(graph, driver, outputs, clock, patient, node):
     driver.send_initial_pose(patient.initial_pose)
     sent = play(graph, driver, outputs, clock, patient.frames, patient.camera)
@@ -111,16 +122,10 @@ def test_once_tracking_every_stamp_has_one_transform_with_the_right_pose(graph, 
     graph.wait(lambda: len(outputs.transforms) >= len(outputs.accepted()), 'the transforms')
     assert sorted(stamps(outputs.transforms)) == sorted(outputs.accepted())
     truth = {stamp: frame.T_image_model for stamp, frame in zip(sent, patient.frames, strict=True)}
-    points = patient.model.centreline.points
-    pixels = patient.camera.project(apply(patient.frames[0].T_image_model, points))
-    in_view = points[np.linalg.norm(pixels - 128, axis=1) < 120]
     for transform in outputs.transforms:
         assert (transform.header.frame_id, transform.child_frame_id) == ('xray', 'vessel_model')
-        T = motion_from_transform(transform.transform)
-        T_true = truth[stamps([transform])[0]]
-        shift = patient.camera.project(apply(T, in_view)) - patient.camera.project(apply(T_true, in_view))
         # Half a pixel of this coarse picture is 0.4 mm at the isocentre; a wrong basin is off by many pixels.
-        assert np.median(np.linalg.norm(shift, axis=1)) < 1.5
+        assert median_shift(patient, transform, truth[stamps([transform])[0]]) < 1.5
 
 
 def test_pose_and_centreline_say_the_same_as_tf(graph, outputs, patient):
@@ -225,3 +230,17 @@ def test_disabled_it_says_nothing_until_enabled(graph, driver, outputs, clock, p
     assert graph.call(SetBool, 'registration_node/enable', SetBool.Request(data=True)).success
     play(graph, driver, outputs, clock, patient.frames[:2], patient.camera)
     assert ignored not in outputs.by_stamp()
+
+
+def test_pictures_stored_as_displayed_give_the_same_poses(graph, driver, outputs, clock, patient):
+    mirrored = [
+        replace(frame, image=frame.image[:, ::-1].copy(), mask=frame.mask[:, ::-1].copy()) for frame in patient.frames
+    ]
+    assert patient.camera.fx * patient.camera.flipped().fx < 0
+    driver.send_initial_pose(patient.initial_pose)
+    sent = play(graph, driver, outputs, clock, mirrored, patient.camera.flipped())
+    graph.wait(lambda: set(outputs.accepted()) <= set(stamps(outputs.transforms)), 'the transforms')
+    transforms = {stamp: transform for stamp, transform in zip(stamps(outputs.transforms), outputs.transforms)}
+    assert set(sent[5:]) <= set(transforms)
+    for stamp, frame in zip(sent[5:], patient.frames[5:], strict=True):
+        assert median_shift(patient, transforms[stamp], frame.T_image_model) < 1.5
