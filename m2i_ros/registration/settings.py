@@ -10,7 +10,8 @@ class RegistrationSettings:
 
     accept_mm: millimetres at the model's depth; a pose is accepted only where the predicted projected error is below.
     accept_probability: a pose is accepted only where its probability is at least this.
-    max_hold: seconds without contrast for which the last pose is still given out.
+    max_hold: seconds without contrast for which the last pose is held: given out while the motion seen before lets it be
+    believed.
     max_doubt: seconds for which a track survives frames whose evidence is refused (nothing is given out meanwhile).
     search_interval: seconds from a search that found nothing believable to the next: a search takes the time of several
     frames, and without contrast it finds nothing again and again.
@@ -24,7 +25,7 @@ class RegistrationSettings:
     prior_rotation, prior_in_plane, prior_depth: standard deviations of an initial pose given without a covariance,
     about the model's centroid; radians and metres.
     drift_rotation, drift_in_plane, drift_depth: how far the anatomy moves unseen: a random walk's standard deviation
-    after one second; radians and metres. It predicts the next frame and lets the covariance grow in HOLDING.
+    after one second; radians and metres. It predicts the next frame.
 
     Raises ValueError naming the setting, its value and the range.
     """

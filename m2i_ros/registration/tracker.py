@@ -35,16 +35,22 @@ FINE_SCALES = (5.0, 2.0)  # full
 TRACK_STEPS = 3  # at each scale: from one frame to the next it is not far
 CANDIDATES = 4  # starts that a search refines
 FINALISTS = 2  # of these, refined at full size
+FIRST_SPEED = 0.03  # metres per second taken for the anatomy's until it is measured: a heart's
+SPEED_MEMORY = 1.0  # seconds: a breath is slower, but a change of speed should be noticed
 REACH = 6  # pixels of the half-size view by which a vessel may move between frames and still count as contrast
 
 
 @dataclass(frozen=True)
 class _Track:
-    """The last accepted pose: `prior` at `stamp`. doubted: the stamp since which frames are refused, or None."""
+    """The last accepted pose: `prior` at `stamp`. doubted: the stamp since which frames are refused, or None.
+
+    speed: metres per second at which the points in view move in the picture's plane: root mean square, of late.
+    """
 
     prior: Prior
     stamp: float
     probability: float
+    speed: float
     doubted: float | None = None
 
 
@@ -235,7 +241,7 @@ class Registrar:
         T = track.prior.T_image_model
         prior = Prior(T, track.prior.covariance + self._drift(T, unseen))
         if self._contrast(half, T) < s.min_contrast:
-            return self._hold(prior, full, unseen, 'contrast gone')
+            return self._hold(full, unseen, 'contrast gone')
         fit, points, judgement = self._fit(full, half, T, prior)
         if not judgement.accepted:
             small = full.reduced(0.125)
@@ -247,7 +253,7 @@ class Registrar:
             return self._report(fit, judgement, full, points, stamp, State.TRACKING)
         if fit.model_share <= MIN_EXPLAINED < fit.mask_share:
             # Nothing speaks against the pose, but where contrast fills in or washes out its edge is not the wall.
-            return self._hold(prior, full, unseen, 'contrast in part of the model only')
+            return self._hold(full, unseen, 'contrast in part of the model only')
         doubted = stamp if track.doubted is None else track.doubted
         if unseen > s.max_hold or stamp - doubted > s.max_doubt:
             return self._lose(judgement.reason)
@@ -263,17 +269,33 @@ class Registrar:
         judgement = judge(expected_mm(fit, points, full.camera), fit.model_share, False, self.settings)
         return fit, points, judgement
 
-    def _hold(self, prior, full, unseen, reason):
+    def _hold(self, full, unseen, reason):
         """Return the `Registration` of the last pose, or of none where it was seen too long ago."""
         reason = f'{reason} for {unseen:.2f} s'
         if unseen > self.settings.max_hold:
             return self._lose(reason)
-        self._track = replace(self._track, doubted=None)
-        T = prior.T_image_model
+        track = self._track = replace(self._track, doubted=None)
+        T = track.prior.T_image_model
+        # It moves on as it did: what beats is elsewhere at once, what lies still stays for a while.
+        way = track.speed * unseen
+        covariance = track.prior.covariance + isotropic(T, self._model.centroid, 0.0, way, way)
         points = points_in_view(self._surface, T, full)
-        judgement = judge(predicted_mm(prior.covariance, T, points, full.camera), 1.0, False, self.settings)
-        probability = min(self._track.probability, judgement.probability)
-        return Registration(State.HOLDING, True, reason, T, prior.covariance, probability)
+        judgement = judge(predicted_mm(covariance, T, points, full.camera), 1.0, False, self.settings)
+        probability = min(track.probability, judgement.probability)
+        if not judgement.accepted:
+            reason = f'{reason}: {judgement.reason}'
+        return Registration(State.HOLDING, judgement.accepted, reason, T, covariance, probability)
+
+    def _speed(self, T, points, stamp):
+        """Return the track's speed when the model points (N, 3) in view are at T now."""
+        track = self._track
+        if track is None:
+            return FIRST_SPEED
+        moved = (apply(T, points) - apply(track.prior.T_image_model, points))[:, :2]
+        elapsed = max(stamp - track.stamp, 1e-3)
+        share = min(1.0, elapsed / SPEED_MEMORY)
+        now = (moved**2).sum(axis=1).mean() / elapsed**2
+        return float(np.sqrt((1 - share) * track.speed**2 + share * now))
 
     def _contrast(self, half, T):
         """Return the share of the projected model that is vessel now, give or take a small motion."""
@@ -288,7 +310,8 @@ class Registrar:
     def _report(self, fit, judgement, full, points, stamp, refused):
         """Return the `Registration` of a fit: TRACKING where it is accepted, else the state `refused`."""
         if judgement.accepted:
-            self._track = _Track(Prior(fit.T_image_model, fit.covariance), stamp, judgement.probability)
+            speed = self._speed(fit.T_image_model, points, stamp)
+            self._track = _Track(Prior(fit.T_image_model, fit.covariance), stamp, judgement.probability, speed)
         _, recall, precision = full.overlap(self._surface, fit.T_image_model)
         scale = millimetres_per_pixel(points, fit.T_image_model, full.camera) if len(points) else np.nan
         return Registration(

@@ -62,7 +62,7 @@ def _of_registration():
         'accept_mm': ('A pose is believed only where its predicted projection error is below.', 'mm'),
         'accept_probability': ('A pose is believed only where its confidence is at least this.', ''),
         'max_hold': (
-            'How long the last believed pose is given out, with growing covariance, once contrast is gone.',
+            'How long the last pose is held once contrast is gone; given out only while its growing error is believed.',
             's',
         ),
         'max_doubt': ('How long a track survives refused frames; nothing is given out meanwhile.', 's'),

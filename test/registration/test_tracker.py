@@ -72,7 +72,8 @@ def test_it_tracks_a_moving_model_and_holds_when_contrast_is_gone(model, camera,
         assert mean_projected_error_mm(result.T_image_model, T, model, camera) < 0.3
 
     held = [registrar.register(EMPTY, camera, 0.4 + i / 15) for i in range(10)]
-    assert all(h.state == State.HOLDING and h.accepted for h in held)
+    assert all(h.state == State.HOLDING for h in held)
+    assert not any(h.accepted for h in held), 'at 30 mm/s it is elsewhere at the next frame'
     assert all(np.array_equal(h.T_image_model, result.T_image_model) for h in held)
     grown = [np.trace(h.covariance) for h in [result, *held]]
     assert (np.diff(grown) > 0).all()
@@ -83,6 +84,23 @@ def test_it_tracks_a_moving_model_and_holds_when_contrast_is_gone(model, camera,
     again = registrar.register(vessels(silhouette(model, T, camera)), camera, 4.0)
     assert again.state == State.SEARCHING and 'filling' in again.reason
     assert registrar.register(vessels(silhouette(model, T, camera)), camera, 4.1).state == State.TRACKING
+
+
+def settle(registrar, camera, mask):
+    """Track a model that lies still until that is known; return the last registration and its stamp."""
+    for i in range(6):
+        result = registrar.register(vessels(mask), camera, 0.8 * i)
+    assert result.state == State.TRACKING
+    return result, 0.8 * i
+
+
+def test_what_lies_still_is_given_out_while_held_until_the_hold_ends(camera, registrar, mask):
+    believed, stamp = settle(registrar, camera, mask)
+    held = [registrar.register(EMPTY, camera, stamp + i / 15) for i in range(1, 15)]
+    assert all(h.state == State.HOLDING and h.accepted for h in held)
+    assert all(np.array_equal(h.T_image_model, believed.T_image_model) for h in held)
+    lost = registrar.register(EMPTY, camera, stamp + 1.01 * registrar.settings.max_hold)
+    assert lost.state == State.LOST and not lost.accepted
 
 
 def test_a_picture_of_something_else_is_not_believed(camera, registrar):
@@ -181,11 +199,11 @@ def test_a_damaged_mask_registers_and_precision_and_recall_tell(model, camera, T
 
 
 def test_while_contrast_fills_a_part_only_the_pose_is_held_and_does_not_drift(model, camera, T_truth, registrar, mask):
-    believed = registrar.register(vessels(mask), camera, 0.0)
+    believed, stamp = settle(registrar, camera, mask)
     for i, rows in enumerate((200, 160, 120), start=1):
         part = mask.copy()
         part[rows:] = 0
-        result = registrar.register(vessels(part), camera, i / 15)
+        result = registrar.register(vessels(part), camera, stamp + i / 15)
         assert result.state == State.HOLDING and result.accepted and 'part' in result.reason
         assert np.array_equal(result.T_image_model, believed.T_image_model)
 
