@@ -10,8 +10,8 @@ class RegistrationSettings:
 
     accept_mm: millimetres at the model's depth; a pose is accepted only where the predicted projected error is below.
     accept_probability: a pose is accepted only where its probability is at least this.
-    max_hold: seconds without contrast for which the last pose is held: given out while the motion seen before lets it be
-    believed.
+    max_hold: seconds without contrast for which the last pose is held: given out while the motion seen before lets it
+    be believed.
     max_doubt: seconds for which a track survives frames whose evidence is refused (nothing is given out meanwhile).
     search_interval: seconds from a search that found nothing believable to the next: a search takes the time of several
     frames, and without contrast it finds nothing again and again.
