@@ -8,6 +8,7 @@ import torch
 from m2i_ros.geometry import Camera, CArm, apply, rigid
 from m2i_ros.simulation import background, xray
 from m2i_ros.simulation.anatomy import make_centreline
+from m2i_ros.simulation.patients import training_stream
 from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
 
@@ -32,7 +33,7 @@ class TrainingSamples:
 
     def __init__(self, size=256, seed=0, batch_size=8, device='cpu'):
         self.size, self.batch_size, self.device = size, batch_size, device
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(training_stream(seed))
         self._trees = {kind: [] for kind in KINDS}
         self._noise = torch.Generator(device).manual_seed(int(self._rng.integers(2**62)))
 

@@ -1,0 +1,161 @@
+"""What a segmentation is scored on: pictures in folders, and simulated patients nobody was trained on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from m2i_ros.geometry import CArm
+from m2i_ros.simulation.patients import EVALUATION
+from m2i_ros.sources.images import SUFFIXES, natural_order, read_grey
+
+# The C-arm's angles of simulated views lie within these, either way: degrees, LAO/RAO and cranial/caudal.
+ANGLES_DEG = (35.0, 15.0)
+PHASES = ('before', 'filling', 'filled', 'washing out')
+# Seconds that the contrast takes to come everywhere, and to go.
+_FILLING, _WASHING_OUT = 2.5, 3.0
+
+
+class EvaluationError(ValueError):
+    """Input that cannot be scored; the message says what is missing and where."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and its truth: image (H, W), any grey type; truth (H, W) bool.
+
+    spacing_mm: of a pixel where the vessels are; NaN where it is unknown. about: what else is known, for the report.
+    """
+
+    name: str
+    image: np.ndarray
+    truth: np.ndarray
+    spacing_mm: float = np.nan
+    about: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture and its true mask in files."""
+
+    image: Path
+    mask: Path
+    spacing_mm: float
+
+    @property
+    def name(self):
+        return self.image.stem
+
+    def pictures(self, names=None):
+        """Yield the `Picture`. Raises EvaluationError where the mask does not fit it."""
+        image, truth = read_grey(self.image), read_grey(self.mask) > 127
+        if truth.shape != image.shape:
+            raise EvaluationError(
+                f'{self.mask}: mask is {truth.shape[1]}x{truth.shape[0]}, its picture {image.shape[1]}x{image.shape[0]}'
+            )
+        yield Picture(self.name, image, truth, self.spacing_mm)
+
+
+def stored_pictures(images, masks, spacing_mm=np.nan):
+    """Return [StoredPicture] of two folders, by name. Raises EvaluationError for what has no partner."""
+    found = []
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise EvaluationError(f'{folder}: is not a folder')
+        files = sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES), key=natural_order)
+        if not files:
+            raise EvaluationError(f'{folder}: holds no picture ({", ".join(SUFFIXES)})')
+        by_name = {p.stem: p for p in files}
+        if len(by_name) < len(files):
+            raise EvaluationError(f'{folder}: two pictures have one name and differ by their suffix only')
+        found.append(by_name)
+    for one, two, folder in ((*found, masks), (*found[::-1], images)):
+        alone = [name for name in one if name not in two]
+        if alone:
+            raise EvaluationError(
+                f'{folder}: no file is named {alone[0]}.*' + (f', nor {len(alone) - 1} others' if alone[1:] else '')
+            )
+    return [StoredPicture(path, found[1][name], spacing_mm) for name, path in found[0].items()]
+
+
+@dataclass(frozen=True)
+class SimulatedView:
+    """Frames of an injection into a simulated patient, seen under one of the C-arm's angles.
+
+    patient: number in EVALUATION. view: the angles, the moments and the noise are drawn anew for each. frames: how
+    many, the same number (or one more) of each of PHASES. size: of the picture's sides, pixels.
+    """
+
+    anatomy: str
+    patient: int
+    view: int
+    frames: int
+    size: int
+
+    def __post_init__(self):
+        if self.patient not in EVALUATION:
+            raise EvaluationError(
+                f'patient {self.patient}: only those from {EVALUATION[0]} to {EVALUATION[-1]} are kept from training'
+            )
+
+    @property
+    def name(self):
+        return f'{self.anatomy}_{self.patient}_view{self.view}'
+
+    def pictures(self, names=None):
+        """Yield a `Picture` for each frame, or for those named."""
+        from m2i_ros.simulation import Phantom  # torch: not where stored pictures are scored
+
+        rng = np.random.default_rng((self.patient, 2, self.view))
+        angles = rng.uniform(-1, 1, 2) * ANGLES_DEG
+        c_arm = CArm(*np.radians(angles))
+        phantom = Phantom(self.anatomy, self.patient, self.size, self.size, c_arm=c_arm, mirrored=bool(rng.integers(2)))
+        spacing_mm = 1e3 * c_arm.source_to_isocentre / abs(phantom.camera.fx)
+        for phase, index in self._moments(rng, phantom):
+            name = f'{self.name}_frame{index:04d}'
+            if names is not None and name not in names:
+                continue
+            frame = phantom[index]
+            about = {
+                'anatomy': self.anatomy,
+                'patient': self.patient,
+                'view': self.view,
+                'primary_deg': round(float(angles[0]), 1),
+                'secondary_deg': round(float(angles[1]), 1),
+                'stamp_s': frame.stamp,
+                'phase': phase,
+                'contrast': frame.contrast,
+            }
+            yield Picture(name, frame.image, frame.mask > 0, spacing_mm, about)
+
+    def _moments(self, rng, phantom):
+        """Return [(phase, index of the frame)] in the phantom's first injection, at random within each phase."""
+        start = phantom.injections[0]
+        end = start + phantom.plateau
+        moments = []
+        spans = ((0, start), (start, start + _FILLING), (start + _FILLING, end), (end, end + _WASHING_OUT))
+        for number, (phase, span) in enumerate(zip(PHASES, spans)):
+            indices = np.arange(*np.ceil(np.array(span) * phantom.frame_rate).astype(int))
+            count = (self.frames + len(PHASES) - 1 - number) // len(PHASES)
+            moments += [(phase, int(i)) for i in np.sort(rng.permutation(indices)[:count])]
+        return moments
+
+
+def simulated_views(anatomies, patients, views, frames, size):
+    """Return [SimulatedView] of so many patients of each anatomy, so many views of each."""
+    return [
+        SimulatedView(anatomy, patient, view, frames, size)
+        for anatomy in anatomies
+        for patient in EVALUATION[:patients]
+        for view in range(views)
+    ]
+
+
+def save_mask(folder, name, mask):
+    """Write a mask (H, W) uint8 as NAME.png into a folder, which is made; nothing where the folder is None."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(folder / f'{name}.png'), mask):
+        raise EvaluationError(f'{folder / name}.png: cannot be written')
