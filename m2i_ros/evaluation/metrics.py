@@ -144,7 +144,7 @@ def _border_distances(mask, truth):
 
 
 def _hd95(*distances):
-    return float(max(np.percentile(d, 95) for d in distances))
+    return float(max(np.percentile(d, 95) if np.isfinite(d[0]) else np.inf for d in distances))
 
 
 def _assd(*distances):

@@ -95,7 +95,7 @@ def run(arguments):
     report = {
         'job': 'segmentation',
         'command': arguments.command,
-        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'date': f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC',
         'segmenter': segmenter.info,
         'threads': arguments.threads,
         'jobs': arguments.jobs,
@@ -108,7 +108,11 @@ def run(arguments):
         report.update(complete=complete, summary=summarise(rows), images=rows)
         if simulated:
             report['anatomies'] = {
-                anatomy: summarise_patients([row for row in rows if row['anatomy'] == anatomy]) for anatomy in anatomies
+                anatomy: {
+                    **summarise_patients([row for row in rows if row['anatomy'] == anatomy]),
+                    **({'paper': PAPER[anatomy][1]} if anatomy in PAPER else {}),
+                }
+                for anatomy in anatomies
             }
         write_json(arguments.json, report)
 
