@@ -1,27 +1,34 @@
-"""`benchmark`: how fast the segmentation is on this machine, and how well simulated patients are registered."""
+"""`benchmark`: how fast segmentation and its networks are on this machine, and how well simulated patients are
+registered."""
 
 import argparse
 import json
 import math
 import statistics
 import sys
+import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from m2i_ros.evaluation.metrics import mask_scores, pose_errors
+from m2i_ros.evaluation.metrics import dice, pose_errors
+from m2i_ros.evaluation.terminal import progress_bar
 from m2i_ros.geometry import CArm, apply, perturb
 from m2i_ros.recording.report import write_json
 from m2i_ros.registration import Registrar
 from m2i_ros.segmentation import Segmenter, VesselMask, WeightsError
+from m2i_ros.segmentation.engines import ENGINES, make_engine
+from m2i_ros.segmentation.weights import Weights, find
 
 # How far the start is off: rotation (degrees), shift in the picture's plane (mm), shift in depth (mm).
 BANDS = {'near': (5, 10, 20), 'mid': (10, 20, 50), 'far': (25, 40, 100)}
+# The deep residual U-Net of the paper's width.
+PAPER_NETWORK = {'width': 64, 'stem': 1, 'norm': 'batch'}
 RIGHT_MM = 2.0  # mPD below which a pose is right
 SUCCESS_MM = (2.0, 5.0, 10.0)
 _OPACIFIED = 4.0  # seconds into the phantom's sequence: contrast has come everywhere
@@ -36,6 +43,11 @@ def main(argv=None):
     job.add_argument('--sizes', nargs='+', type=int, default=[256, 512, 1024], help='sides in pixels')
     job.add_argument('--frames', type=int, default=20, help='pictures timed for each figure (default: %(default)s)')
     job.set_defaults(run=_segmentation)
+    job = jobs.add_parser('networks', help="milliseconds of the weights' network beside the paper's (R64), same run")
+    job.add_argument('--engines', nargs='+', default=None, help='default: those installed')
+    job.add_argument('--size', type=int, default=512, help='side of the picture in pixels (default: %(default)s)')
+    job.add_argument('--rounds', type=int, default=5, help='both networks, one after the other (default: %(default)s)')
+    job.set_defaults(run=_networks)
     job = jobs.add_parser('registration', help='success against how far the start is off, on simulated patients')
     job.add_argument('--anatomies', nargs='+', default=['iliofemoral', 'aortic_root'])
     job.add_argument('--patients', type=int, default=8, help='of each anatomy, each in a view of its own')
@@ -65,7 +77,7 @@ def main(argv=None):
 
 def _segmentation(arguments):
     rows = []
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task('timing', total=len(arguments.engines) * len(arguments.sizes))
         for engine in arguments.engines:
             for size in arguments.sizes:
@@ -101,6 +113,89 @@ def _time_engine(engine, size, arguments):
     return {**row, 'median_ms': median, 'p90_ms': float(np.percentile(times, 90)), 'fps': 1e3 / median}
 
 
+# Networks
+
+
+def _networks(arguments):
+    own = find(arguments.weights)
+    engines = arguments.engines or [name for name in ENGINES if find_spec(name)]
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, progress_bar() as progress:
+        networks = {own.name: own, 'R64': random_weights(Path(folder), PAPER_NETWORK)}
+        costs = {name: {'network': w.network, **cost(w, arguments.size)} for name, w in networks.items()}
+        report = {key: getattr(arguments, key) for key in ('job', 'size', 'threads', 'rounds')}
+        for engine in progress.track(engines, description='timing'):
+            rows += time_networks(engine, networks, arguments.size, arguments.rounds, arguments.threads)
+            write_json(arguments.json, {**report, 'networks': costs, 'engines': rows})
+    table = Table(
+        title=f'networks, {arguments.size}x{arguments.size}, {arguments.threads} threads',
+        caption='R64: random weights. times faster: R64 / network, medians of the same rounds',
+    )
+    for column in ('engine', 'network', 'M weights', 'GFLOP', 'median ms', 'p90 ms', 'times faster'):
+        table.add_column(column, justify='right', no_wrap=column in ('engine', 'network'))
+    for row in rows:
+        size = costs[row['network']]
+        figures = [f'{size["parameters"] / 1e6:.2f}', f'{size["gflop"]:.1f}', f'{row["median_ms"]:.1f}']
+        table.add_row(row['engine'], row['network'], *figures, f'{row["p90_ms"]:.1f}', f'{row["times_faster"]:.1f}')
+    Console().print(table)
+    return 0
+
+
+def random_weights(folder, network):
+    """Write untrained weights of a `DeepResidualUNet` into a folder, for timing alone, and return them."""
+    import torch
+
+    from m2i_ros.segmentation.network import DeepResidualUNet
+    from m2i_ros.training.export import to_onnx
+
+    made = DeepResidualUNet(**network).eval()
+    weights = Weights('R64', folder / 'R64.onnx', folder / 'R64.pt', network, made.multiple, threshold=0.5)
+    weights.onnx.write_bytes(to_onnx(made))
+    torch.save({'network': network, 'state_dict': made.state_dict()}, weights.torch)
+    return weights
+
+
+def time_networks(engine, networks, size, rounds, threads):
+    """Return a dict a network: milliseconds of the network alone, and how many times faster than the last one it is.
+
+    networks: {name: `Weights`}. Each round runs all of them, so that what disturbs the machine disturbs them alike.
+    """
+    picture = np.random.default_rng(0).uniform(0, 1, (1, 1, size, size)).astype(np.float32)
+    engines = {name: make_engine(engine, weights, threads)[1] for name, weights in networks.items()}
+    times = {name: [] for name in networks}
+    for number in range(rounds + 1):
+        for name, run in engines.items():
+            start = time.perf_counter()
+            run(picture)
+            if number:  # the first prepares buffers
+                times[name].append(1e3 * (time.perf_counter() - start))
+    slowest = statistics.median(list(times.values())[-1])
+    return [
+        {
+            'engine': engine,
+            'network': name,
+            'median_ms': statistics.median(own),
+            'p90_ms': float(np.percentile(own, 90)),
+            'times_faster': slowest / statistics.median(own),
+        }
+        for name, own in times.items()
+    ]
+
+
+def cost(weights, size):
+    """Return {'parameters', 'gflop'} of a network for a picture (size, size): counted, 2 FLOP a multiply-add."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from m2i_ros.segmentation.network import DeepResidualUNet
+
+    with torch.device('meta'), FlopCounterMode(display=False) as counter:
+        network = DeepResidualUNet(**weights.network).eval()
+        network(torch.zeros(1, 1, size, size))
+    parameters = sum(p.numel() for p in network.parameters())
+    return {'parameters': parameters, 'gflop': counter.get_total_flops() / 1e9}
+
+
 # Registration
 
 
@@ -110,7 +205,7 @@ def _registration(arguments):
     done = {(row['anatomy'], row['seed']) for row in rows}
     patients = [(a, arguments.seed + i) for a in arguments.anatomies for i in range(arguments.patients)]
     segmenter = Segmenter(weights=arguments.weights, threads=arguments.threads) if arguments.masks == 'found' else None
-    with _progress() as progress:
+    with progress_bar() as progress:
         for anatomy, seed in progress.track(patients, description='registering patients'):
             if (anatomy, seed) in done:
                 continue
@@ -182,7 +277,7 @@ def _register_patient(anatomy, seed, size, segmenter):
                 'seed': seed,
                 'band': band,
                 'start_mtre_mm': offset,
-                'mask_dice': mask_scores(vessels.mask, frame.mask)['dice'],
+                'mask_dice': dice(vessels.mask, frame.mask),
                 'accepted': result.accepted,
                 'reason': result.reason,
                 'probability': result.probability,
@@ -234,11 +329,6 @@ def summarise(rows):
 
 
 # Output
-
-
-def _progress():
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
 
 
 def _figure(value, form):

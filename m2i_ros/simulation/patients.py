@@ -1,9 +1,9 @@
 """Which simulated patients training never meets.
 
-A patient is the number that `make_anatomy` and `Phantom` are given. The patients of EVALUATION are shown to nobody but
-evaluations: no training, no validation, no choice of a threshold or of settings draws from them. Training draws its
-vessels from streams of random numbers (`TrainingSamples`) and no patient by number; should it ever, then outside of
-EVALUATION. The streams are seeded with two words, patients with one, so that no stream begins as a patient does.
+A patient is the number that `make_anatomy` and `Phantom` are given. Those of EVALUATION are for figures that are
+reported: no training, no validation, no choice of a threshold or of settings may draw from them. Training takes no
+patient by number: it draws its vessels from streams of random numbers (`TrainingSamples`), which are seeded with two
+words where patients are seeded with one, so that no stream begins as a patient does.
 """
 
 EVALUATION = range(1_000_000, 2_000_000)

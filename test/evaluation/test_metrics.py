@@ -4,9 +4,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import binary_erosion
 from scipy.spatial import cKDTree
 
-from m2i_ros.evaluation.metrics import cldice, dice, hd95_px, mask_scores, pose_errors, precision, recall
+from m2i_ros.evaluation.metrics import (
+    assd_px,
+    cldice,
+    dice,
+    hd95_px,
+    mask_scores,
+    pose_errors,
+    precision,
+    recall,
+    tolerant_dice,
+)
 from m2i_ros.geometry import Camera, apply, perturb, rigid
 from m2i_ros.model import Centreline, VesselModel
 
@@ -30,9 +41,10 @@ def test_overlap_by_hand():
 
 def test_empty_masks():
     full = EMPTY + 255
-    assert mask_scores(EMPTY, EMPTY) == dict(dice=1.0, precision=1.0, recall=1.0, cldice=1.0, hd95_px=0.0)
+    overlaps = ('dice', 'precision', 'recall', 'cldice', 'tolerant_dice')
+    assert mask_scores(EMPTY, EMPTY) == {**dict.fromkeys(overlaps, 1.0), 'hd95_px': 0.0, 'assd_px': 0.0}
     for mask, truth in ((EMPTY, full), (full, EMPTY)):
-        assert mask_scores(mask, truth) == dict(dice=0.0, precision=0.0, recall=0.0, cldice=0.0, hd95_px=np.inf)
+        assert mask_scores(mask, truth) == {**dict.fromkeys(overlaps, 0.0), 'hd95_px': np.inf, 'assd_px': np.inf}
 
 
 def test_masks_of_different_size_are_refused():
@@ -57,6 +69,45 @@ def test_cldice_by_hand():
     truth[10, 2:18] = 255  # 16 pixels, its own skeleton
     mask[10, 6:18] = 255  # 12 of them
     assert cldice(mask, truth) == pytest.approx(2 * 1.0 * 0.75 / 1.75)
+
+
+def test_a_pixel_is_tolerated_within_two_pixels_of_its_centre():
+    truth, mask = EMPTY.copy(), EMPTY.copy()
+    truth[10, 10] = 255
+    mask[12, 10] = 255  # 2 px off
+    assert tolerant_dice(mask, truth) == 1.0
+    mask[:] = 0
+    mask[12, 11] = 255  # 2.24 px off
+    assert tolerant_dice(mask, truth) == 0.0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1))
+def test_tolerant_dice_and_assd_agree_with_nearest_neighbours(seed):
+    rng = np.random.default_rng(seed)
+    mask, truth = (rng.uniform(size=(2, 24, 30)) < rng.uniform(0.005, 0.2, (2, 1, 1))).astype(bool)
+    if not mask.any() or not truth.any():
+        return
+    one, two = np.argwhere(mask), np.argwhere(truth)
+    to_truth, to_mask = cKDTree(two).query(one)[0], cKDTree(one).query(two)[0]
+    p, r = np.mean(to_truth <= 2), np.mean(to_mask <= 2)
+    assert tolerant_dice(mask, truth) == pytest.approx(2 * p * r / (p + r) if p + r else 0.0)
+    borders = [np.argwhere(m & ~binary_erosion(m)) for m in (mask, truth)]
+    there, back = (cKDTree(borders[1 - i]).query(borders[i])[0] for i in (0, 1))
+    assert assd_px(mask, truth) == pytest.approx(np.concatenate([there, back]).mean(), abs=1e-4)
+
+
+def test_empty_margins_change_no_score():
+    rng = np.random.default_rng(0)
+    mask, truth = rng.uniform(size=(2, 30, 40)) < 0.4
+    assert mask_scores(np.pad(mask, 9), np.pad(truth, 9)) == mask_scores(mask, truth)
+
+
+def test_scores_of_all_at_once_are_those_of_one_by_one():
+    mask, truth = (np.pad(m, 7) for m in blocks())
+    for name, value in mask_scores(mask, truth).items():
+        one = (dice, precision, recall, cldice, tolerant_dice, hd95_px, assd_px)
+        assert value == next(f for f in one if f.__name__ == name)(mask, truth)
 
 
 @pytest.mark.parametrize('shift', [1, 3, 7])
