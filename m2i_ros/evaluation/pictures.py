@@ -138,6 +138,10 @@ class SimulatedView:
         for number, (phase, span) in enumerate(zip(PHASES, spans)):
             indices = np.arange(*np.ceil(np.array(span) * phantom.frame_rate).astype(int))
             count = (self.frames + len(PHASES) - 1 - number) // len(PHASES)
+            if count > len(indices):
+                raise EvaluationError(
+                    f'{self.frames} frames a view: {count} of the phase {phase!r}, which has {len(indices)}'
+                )
             moments += [(phase, int(i)) for i in np.sort(rng.permutation(indices)[:count])]
         return moments
 

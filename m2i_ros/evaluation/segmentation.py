@@ -1,5 +1,6 @@
 """`evaluate segmentation`: scores the `Segmenter` on pictures with true masks, stored or simulated."""
 
+import argparse
 import json
 import math
 import os
@@ -69,10 +70,9 @@ def add_arguments(parser):
 
 
 def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r}: a whole number from 1 on is needed')
+    return int(text)
 
 
 def run(arguments):

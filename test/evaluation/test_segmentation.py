@@ -201,6 +201,11 @@ def test_patients_that_training_may_meet_are_refused():
         SimulatedView('iliofemoral', 7, 0, 8, 64)
 
 
+def test_more_frames_than_a_phase_has_are_refused():
+    with pytest.raises(EvaluationError, match="'before', which has 15"):
+        next(SimulatedView('aortic_root', EVALUATION[0], 0, frames=64, size=64).pictures())
+
+
 def test_simulated_patients_become_figures_and_one_page_that_needs_nothing_else(tmp_path):
     out, page = tmp_path / 'new' / 'out.json', tmp_path / 'page' / 'out.html'
     command = ['segmentation', '--simulated', '--patients', '1', '--views', '1', '--frames', '4', '--size', '64']
@@ -223,7 +228,11 @@ def test_the_gallery_shows_extremes_and_middle_of_different_patients():
     rows = [made_up(patient, patient / 10 + frame / 100) for patient in range(1, 8) for frame in range(3)]
     rows += [made_up(1, 0.0, 'before', 0, share) for share in (0.1, 0.3, 0.2, 0.0)]
     kinds = {kind.split()[0]: [row['dice'] for row in rows] for kind, rows in choose(rows).items()}
-    assert kinds['Best'] == [0.72, 0.62, 0.52] and kinds['Worst'] == [0.1, 0.2, 0.3] and kinds['Median'][0] == 0.41
+    assert (
+        kinds['Best'] == [0.72, 0.62, 0.52]
+        and kinds['Worst'] == [0.1, 0.2, 0.3]
+        and kinds['Median'][0] == pytest.approx(0.41)
+    )
     falsely = choose(rows)['Without vessels: most taken for vessel']
     assert [row['false_positive_share'] for row in falsely] == [0.3, 0.2, 0.1]
 
