@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from datetime import datetime, timezone
 from multiprocessing import get_context
 from pathlib import Path
@@ -171,13 +171,15 @@ def _score_all(sources, segmenter, save, jobs, how):
         for source in sources:
             yield source, score(source, segmenter, save)
         return
-    pool = ProcessPoolExecutor(jobs, get_context('spawn'), _start_worker, (how,))
-    try:
-        futures = {pool.submit(_score_in_worker, source, save): source for source in sources}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    waiting, running = list(reversed(sources)), {}
+    with ProcessPoolExecutor(jobs, get_context('spawn'), _start_worker, (how,)) as pool:
+        while waiting or running:
+            # No more than can run at once: what is begun when Ctrl-C comes has to be waited for.
+            while waiting and len(running) < jobs:
+                source = waiting.pop()
+                running[pool.submit(_score_in_worker, source, save)] = source
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
 
 
 _workers_segmenter = None
