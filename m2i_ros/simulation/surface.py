@@ -13,7 +13,7 @@ from m2i_ros.model.vessel_model import VesselModel
 from m2i_ros.simulation.anatomy import make_centreline
 
 # Grid spacing in metres: thin vessels need a finer one.
-_GRID = {'iliofemoral': 1.0e-3, 'aortic_root': 0.8e-3, 'coronary': 0.3e-3}
+_GRID = {'iliofemoral': 1.0e-3, 'aortic_root': 0.8e-3, 'aortic_arch': 1.0e-3, 'coronary': 0.3e-3}
 _FACES = 20000
 
 

@@ -1,0 +1,88 @@
+"""The distal aorta, the iliac and the femoral arteries."""
+
+import numpy as np
+
+from m2i_ros.simulation.anatomy.tree import Tree, curve, taper, wander
+
+
+def make(rng):
+    """Return the distal aorta down to both femoral arteries, about 45 cm long.
+
+    Calibres: aortic bifurcation 17-19 mm, common iliac 10-12 mm (Horejs et al., J Comput Assist Tomogr 1988;12:602);
+    common femoral 8-10 mm (Sandgren et al., J Vasc Surg 1999;29:503); smaller ones scaled from these.
+    """
+    tree = Tree()
+    size = rng.normal(1.0, 0.08)
+    calibre = rng.normal(1.0, 0.1)
+    aorta, _ = curve(
+        [(rng.normal(6, 5), rng.normal(-6, 4), rng.uniform(90, 130)), (rng.normal(4, 4), -4, 50), (0, 0, 0)], 2.0
+    )
+    aorta = wander(rng, aorta, rng.uniform(0, 2), 70)
+    r_aorta = rng.normal(9.2, 0.9) * calibre
+    trunk = tree.add(aorta * size, taper(r_aorta * 1.08, r_aorta * 0.95, len(aorta)))
+    tortuous = rng.gamma(2.0, 1.2)
+    for side in (1, -1):
+        spread = rng.normal(1.0, 0.12)
+        j = lambda sd: rng.normal(0, sd)  # noqa: E731
+        knots = np.array(
+            [
+                (0, 0, 0),
+                (side * (18 * spread + j(3)), 12 + j(3), -28 + j(3)),
+                (side * (36 * spread + j(4)), 24 + j(5), -58 + j(6)),
+                (side * (58 + j(4)), 22 + j(6), -95 + j(5)),
+                (side * (76 + j(4)), -12 + j(6), -130 + j(5)),
+                (side * (86 + j(4)), -34 + j(4), -168 + j(5)),
+                (side * (89 + j(4)), -34 + j(4), -208 + j(6)),
+                (side * (82 + j(4)), -26 + j(4), -270 + j(5)),
+                (side * (72 + j(5)), -14 + j(4), -335 + j(5)),
+            ]
+        )
+        points, at = curve(knots * size, 1.5)
+        bends = np.clip(tortuous * rng.uniform(0.5, 1.4), 0, 6)
+        points[at[1] : at[5]] = wander(rng, points[at[1] : at[5]], bends, 55)
+        r_cia = rng.normal(5.3, 0.6) * calibre
+        r_eia, r_cfa = r_cia * rng.uniform(0.68, 0.82), r_cia * rng.uniform(0.74, 0.88)
+        r_sfa, r_deep, r_iia = (
+            r_cfa * rng.uniform(0.7, 0.82),
+            r_cfa * rng.uniform(0.55, 0.72),
+            r_cia * rng.uniform(0.5, 0.65),
+        )
+        radii = np.interp(
+            np.arange(len(points)),
+            at,
+            [r_cia, r_cia, r_cia * 0.95, r_eia, r_eia, r_eia, r_cfa, r_sfa, r_sfa * 0.92],
+        )
+        if rng.uniform() < 0.3:
+            radii *= 1 - rng.uniform(0.2, 0.5) * np.exp(
+                -(((np.arange(len(points)) - rng.uniform(at[1], at[7])) / rng.uniform(3, 10)) ** 2)
+            )
+        parent = trunk[-1]
+        for start, end in ((0, at[2]), (at[2], at[6]), (at[6], at[8])):
+            index = tree.add(points[start : end + 1], radii[start : end + 1], parent)
+            parent = index[-1]
+            if start == 0:
+                p = points[end]
+                internal, _ = curve(
+                    [p, p + (side * j(3), 16, -20), p + (side * (-8 + j(4)), 36 + j(4), -48 + j(5))], 1.5
+                )
+                stem = tree.add(internal, taper(r_iia, r_iia * 0.85, len(internal)), parent)
+                p = internal[-1]
+                for way in ((side * 22, 14, -18), (side * -10, -8, -36)):
+                    twig, _ = curve(
+                        [p, p + 0.4 * np.array(way) + j(4), p + np.array(way) * rng.uniform(0.9, 1.6) + j(5)], 1.5
+                    )
+                    twig = wander(rng, twig, 2, 25)
+                    tree.add(twig, taper(r_iia * 0.65, r_iia * 0.4, len(twig)), stem[-1])
+            elif end == at[6]:
+                p = points[end]
+                deep, _ = curve(
+                    [
+                        p,
+                        p + (side * (10 + j(2)), 14 + j(2), -26),
+                        p + (side * (14 + j(4)), 26 + j(3), -75),
+                        p + (side * (14 + j(5)), 30 + j(3), -122),
+                    ],
+                    1.5,
+                )
+                tree.add(deep, taper(r_deep, r_deep * 0.65, len(deep)), parent)
+    return tree.centreline((rng.normal(0, 10), rng.normal(-20, 10), rng.normal(-950, 30)))
