@@ -221,7 +221,7 @@ def _catheter(anatomy, tree):
         entry = int(np.lexsort((tree.points[:, 0], tree.points[:, 2].round(2)))[0])
     elif anatomy == 'aortic_arch':
         # From the descending into the ascending aorta.
-        tip, entry = 8, int(np.flatnonzero(tree.branch == 0)[-1])
+        tip, entry = 8, int(np.flatnonzero(tree.branch == 1)[-1])
     else:
         # From the arch into the root.
         tip, entry = int(np.flatnonzero(tree.branch == 1)[2]), int(np.flatnonzero(tree.branch == 2)[-1])

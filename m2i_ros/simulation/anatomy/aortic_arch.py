@@ -6,7 +6,8 @@ from scipy.interpolate import CubicSpline
 from m2i_ros.simulation.anatomy.tree import Tree, curve, taper, wander
 
 BRANCHES = (
-    'aorta',
+    'ascending aorta and arch',
+    'descending aorta',
     'brachiocephalic trunk',
     'right subclavian',
     'right vertebral',
@@ -15,6 +16,7 @@ BRANCHES = (
     'left subclavian',
     'left vertebral',
 )
+SITES = {'aneurysm': (0, 1), 'stenosis': (3, 5, 6, 7), 'occlusion': (3, 6, 7), 'kink': (5, 6)}
 
 
 def make(rng):
@@ -42,7 +44,7 @@ def make(rng):
     width, height = rng.normal(68, 6) + 5 * arch_type, rng.normal(31, 3) + 6 * arch_type
     turn = np.deg2rad(rng.normal(42, 8))
     across = np.array([np.sin(turn), np.cos(turn), 0.0])
-    rise = np.array([-9 + j(2), -4 + j(2), rng.normal(48, 5)])
+    rise = np.array([-9 + j(2), -4 + j(2), rng.normal(36, 5)])
     half = [rise + width / 2 * (1 - np.cos(a)) * across + (0, 0, height * np.sin(a)) for a in np.pi * np.arange(5) / 4]
     low = half[-1]
     knots = [(0, 0, 0), 0.5 * rise + (-3 + j(1), -3 + j(1), 0), *half]
@@ -53,13 +55,14 @@ def make(rng):
     ]
     points, at = curve(knots, 1.5)
     n = len(points)
-    start = at[7]
+    start = at[6]
     points[start:] = wander(rng, points[start:], rng.gamma(2.0, 0.7), 150)
     top = int(np.argmax(points[:, 2]))
     stations = [0, at[1], at[3], top, at[5], at[7], n - 1]
     r_aorta = np.array([14.4, 15.4, 14.7, 13.6, 12.8, 12.3, 12.1]) * calibre * rng.normal(1.0, 0.03, 7)
     radii = CubicSpline(stations, r_aorta, bc_type='natural')(np.arange(n))
-    aorta = tree.add(points, radii)
+    aorta = tree.add(points[: start + 1], radii[: start + 1])
+    tree.add(points[start:], radii[start:], aorta[-1])
 
     # The outer wall, to which the branches belong.
     along = np.gradient(points, axis=0)
@@ -77,7 +80,10 @@ def make(rng):
     def branch(parent, knots, r_start, r_end, bends=1.0):
         line, _ = curve(knots, 1.0)
         line = wander(rng, line, bends * rng.gamma(2.0, 0.5), 45)
-        return tree.add(line, taper(r_start, r_end, len(line)), parent)
+        # Origins are wide: most of the taper is in the first two centimetres.
+        early = np.exp(-np.arange(len(line)) / 20)
+        radii = r_end + (r_start - r_end) * (0.6 * early + 0.4 * taper(1, 0, len(line)))
+        return tree.add(line, radii, parent)
 
     def leave(k):
         """The first two points of a branch: on the aorta's axis, and a little outside its wall."""
@@ -134,4 +140,4 @@ def _carotid(rng, parent, knots, neck, r_start, branch):
     j = lambda sd: rng.normal(0, sd)  # noqa: E731
     high = neck + (j(3), j(3), 112 + j(6))
     middle = 0.45 * knots[-1] + 0.55 * high + (0.1 * (neck[0] - knots[-1][0]) + j(2), j(2), 0)
-    branch(parent, [*knots, middle, high], r_start, min(r_start * 0.95, 3.5))
+    branch(parent, [*knots, middle, high], r_start, min(r_start * 0.9, rng.normal(3.1, 0.3)))

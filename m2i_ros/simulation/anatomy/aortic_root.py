@@ -5,6 +5,9 @@ from scipy.interpolate import CubicSpline
 
 from m2i_ros.simulation.anatomy.tree import Tree, curve, taper
 
+# Branches: 0 outflow tract, 1 sinuses, 2 ascending aorta, 3 left and 4 right coronary stem.
+SITES = {'aneurysm': (2,), 'stenosis': (3, 4), 'occlusion': (3, 4)}
+
 
 def make(rng):
     """Return the outflow tract, sinuses, ascending aorta, start of the arch and the coronary stems.

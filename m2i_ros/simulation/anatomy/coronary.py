@@ -4,6 +4,9 @@ import numpy as np
 
 from m2i_ros.simulation.anatomy.tree import Tree, curve, taper, wander
 
+_ANY = range(64)
+SITES = {'aneurysm': _ANY, 'stenosis': _ANY, 'occlusion': _ANY, 'kink': _ANY}
+
 
 def make(rng):
     """Return a left or a right coronary tree: thin and tortuous, on the heart's ellipsoid.
@@ -56,10 +59,10 @@ def make(rng):
                 vessel([(0, 0), (middle + end2) / 2, end2], tree.radius(k2) / calibre * 0.75, 0.25, k2, p2)
 
     if rng.uniform() < 0.55:
-        main = vessel([(-20, 60), (0, 52), (12, 48)], 2.25, 2.1)
+        main = vessel([(-4, 54), (11, 48)], 2.3, 2.15)
         p = tree.point(main[-1])
-        lad = vessel([(0, 0), (18, 30), (16, -5), (14, -40), (20, -75)], 1.85, rng.uniform(0.5, 0.9), main[-1], p)
-        lcx = vessel([(0, 0), (50, 38), (85, 25), (110, 5), (130, -12)], 1.7, rng.uniform(0.5, 0.9), main[-1], p)
+        lad = vessel([(0, 0), (14, 28), (16, -5), (14, -40), (20, -75)], 1.85, rng.uniform(0.5, 0.9), main[-1], p)
+        lcx = vessel([(0, 0), (48, 46), (85, 25), (110, 5), (130, -12)], 1.7, rng.uniform(0.5, 0.9), main[-1], p)
         twigs(lad, rng.integers(1, 4), 32, 1.0, 0.7, 14)
         twigs(lad, rng.integers(0, 5), -16, 0.8, 0.4, 12)
         twigs(lcx, rng.integers(1, 4), -10, 1.7, 0.75, 18)

@@ -4,6 +4,15 @@ import numpy as np
 
 from m2i_ros.simulation.anatomy.tree import Tree, curve, taper, wander
 
+# Branches: 0 aorta; left, then from 8 on right: 1 common iliac, 2 internal iliac and 3, 4 its divisions, 5 external
+# iliac and common femoral, 6 deep femoral, 7 superficial femoral.
+SITES = {
+    'aneurysm': (0, 1, 8),
+    'stenosis': (1, 5, 7, 8, 12, 14),
+    'occlusion': (1, 5, 7, 8, 12, 14),
+    'kink': (1, 5, 8, 12),
+}
+
 
 def make(rng):
     """Return the distal aorta down to both femoral arteries, about 45 cm long.
@@ -27,8 +36,8 @@ def make(rng):
         knots = np.array(
             [
                 (0, 0, 0),
-                (side * (18 * spread + j(3)), 12 + j(3), -28 + j(3)),
-                (side * (36 * spread + j(4)), 24 + j(5), -58 + j(6)),
+                (side * (12.5 * spread + j(3)), 10 + j(3), -30 + j(3)),
+                (side * (29 * spread + j(4)), 24 + j(5), -60 + j(6)),
                 (side * (58 + j(4)), 22 + j(6), -95 + j(5)),
                 (side * (76 + j(4)), -12 + j(6), -130 + j(5)),
                 (side * (86 + j(4)), -34 + j(4), -168 + j(5)),
@@ -38,6 +47,8 @@ def make(rng):
             ]
         )
         points, at = curve(knots * size, 1.5)
+        # The internal iliac leaves above the pelvic brim, which is the third knot.
+        at[2] = (2 * at[1] + 3 * at[2]) // 5
         bends = np.clip(tortuous * rng.uniform(0.5, 1.4), 0, 6)
         points[at[1] : at[5]] = wander(rng, points[at[1] : at[5]], bends, 55)
         r_cia = rng.normal(5.3, 0.6) * calibre
