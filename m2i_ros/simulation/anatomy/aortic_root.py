@@ -12,8 +12,10 @@ SITES = {'aneurysm': (2,), 'stenosis': (3, 4), 'occlusion': (3, 4)}
 def make(rng):
     """Return the outflow tract, sinuses, ascending aorta, start of the arch and the coronary stems.
 
-    Diameters: annulus 23 +- 2 mm, sinuses 32 +- 3 mm, sinotubular junction 28 +- 3 mm, ascending aorta 29 +- 3 mm
-    (Roman et al., Am J Cardiol 1989;64:507); coronary stems 3.5-5 mm (Dodge et al., Circulation 1992;86:232).
+    Diameters: annulus 23.5 +- 2.7 to 26.3 +- 2.8 mm, by the view (Tops et al., JACC Cardiovasc Imaging 2008;1:321);
+    sinuses 34 +- 4, sinotubular junction 30 +- 3, ascending aorta 33 +- 4 mm (Lu et al., Eur Radiol 2009;19:664),
+    smaller ones in Roman et al., Am J Cardiol 1989;64:507; coronary stems 3.5-5 mm (Dodge et al., Circulation
+    1992;86:232), 14.4 +- 2.9 and 17.2 +- 3.3 mm above the annulus (Tops): here both at one height.
     """
     tree = Tree()
     j = lambda sd: rng.normal(0, sd)  # noqa: E731
