@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import breadth_first_order
 FREQUENCY = {'aneurysm': 0.09, 'stenosis': 0.09, 'occlusion': 0.05, 'kink': 0.05}
 PATHOLOGIES = tuple(FREQUENCY)
 _SACCULAR = 1 / 7
+_THINNEST = 0.75e-3  # radius: nobody looks for disease in smaller arteries
 _WIDEST = 28e-3  # radius: larger aneurysms are rare, and fill the picture
 
 
@@ -29,6 +30,7 @@ def afflict(tree, pathology, branches, rng):
     The more wall there is, the likelier it falls ill.
     """
     runs = [run for run in _clear_runs(tree) if tree.branch[run[0]] in branches]
+    runs = [run for run in runs if tree.radii[run].mean() > _THINNEST]
     area = np.array([np.ptp(tree.arc_length[run]) * tree.radii[run].mean() for run in runs])
     run = runs[rng.choice(len(runs), p=area / area.sum())]
     return _MAKERS[pathology](tree, run, rng)
@@ -53,10 +55,11 @@ def _clear_runs(tree):
 
 
 def _window(tree, run, length, rng):
-    """Return a place on the run: distances (n,) from a random middle, as shares of half of `length`."""
+    """Return a place on the run: distances (n,) from a random point of it, as shares of half of `length`."""
     s = tree.arc_length[run]
     half = min(length, np.ptp(s)) / 2
-    return (s - s[0] - half - rng.uniform() * (s[-1] - s[0] - 2 * half)) / half
+    middle = s[0] + half + rng.uniform() * (s[-1] - s[0] - 2 * half)
+    return (s - s[np.argmin(np.abs(s - middle))]) / half
 
 
 def _bell(x):
@@ -115,7 +118,7 @@ def _sac(tree, run, rng):
 
 def _stenosis(tree, run, rng):
     r = tree.radii[run].mean()
-    degree = rng.uniform(0.5, 0.85) * _bell(_window(tree, run, rng.uniform(2.0, 8.0) * r, rng))
+    degree = rng.uniform(0.5, 0.85) * _bell(_window(tree, run, max(rng.uniform(2.0, 8.0) * r, 6e-3), rng))
     # A plaque lies on one side: what is left of the lumen lies on the other.
     shift = (degree * rng.uniform(0, 0.8) * r)[:, None] * _aside(tree, run[np.argmax(degree)], rng)
     return _changed(tree, run, tree.points[run] + shift, tree.radii[run] * (1 - degree))
