@@ -211,7 +211,7 @@ SOURCE = (
     Parameter(
         'image_transport', 'raw', 'Publish `image` (raw) or `image/compressed` (PNG).', choices=('raw', 'compressed')
     ),
-    Parameter('anatomy', 'iliofemoral', 'Of the phantom.', choices=('iliofemoral', 'aortic_root')),
+    Parameter('anatomy', 'iliofemoral', 'Of the phantom.', choices=('iliofemoral', 'aortic_root', 'aortic_arch')),
     Parameter('seed', 0, 'Of the phantom: another seed is another patient.', minimum=0, maximum=2**31 - 1),
     Parameter('width', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
     Parameter('height', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),

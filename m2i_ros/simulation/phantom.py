@@ -33,6 +33,7 @@ class _Habit:
 _HABITS = {
     'iliofemoral': _Habit((0.0, -0.0008, -0.003), (0.0, 0.0, 0.0), 0.25, 150.0, background.abdomen),
     'aortic_root': _Habit((0.0005, -0.0015, -0.006), (-0.001, -0.002, -0.004), 0.2, 80.0, background.chest),
+    'aortic_arch': _Habit((0.0003, -0.0008, -0.003), (-0.0008, -0.0015, -0.002), 0.3, 110.0, background.chest),
     'coronary': _Habit((0.0005, -0.0015, -0.006), (-0.002, -0.003, -0.005), 0.12, 280.0, background.chest),
 }
 
@@ -56,7 +57,7 @@ class SimulatedFrame:
 class Phantom:
     """A sequence of `SimulatedFrame`, each computed when asked for; the same arguments give the same frames.
 
-    anatomy: 'iliofemoral', 'aortic_root' or 'coronary'; seed: which patient, which noise.
+    anatomy: one of ANATOMIES; seed: which patient, which noise.
     width, height: pixels. detector: the picture's longer side at the detector, metres.
     frame_rate: 1/s. duration: seconds. injections: when contrast enters the tree, seconds; each takes `plateau` seconds
     and then washes out.
@@ -204,6 +205,9 @@ def _middle(anatomy, tree):
         # Below the bifurcation, so that the iliac arteries down to the femoral heads are in view.
         bifurcation = tree.points[np.flatnonzero(tree.branch == 0)[-1]]
         return bifurcation + (0.0, 0.0, -0.075)
+    if anatomy == 'aortic_arch':
+        # The arch with its branches: the descending aorta goes on out of view.
+        return tree.points[tree.points[tree.branch == 0].argmax(axis=0)[2]] + (0.0, 0.0, -0.01)
     return (tree.points.min(axis=0) + tree.points.max(axis=0)) / 2
 
 
@@ -215,6 +219,9 @@ def _catheter(anatomy, tree):
         # From the right femoral artery into the aorta.
         tip = len(tree.points[tree.branch == 0]) // 3
         entry = int(np.lexsort((tree.points[:, 0], tree.points[:, 2].round(2)))[0])
+    elif anatomy == 'aortic_arch':
+        # From the descending into the ascending aorta.
+        tip, entry = 8, int(np.flatnonzero(tree.branch == 1)[-1])
     else:
         # From the arch into the root.
         tip, entry = int(np.flatnonzero(tree.branch == 1)[2]), int(np.flatnonzero(tree.branch == 2)[-1])

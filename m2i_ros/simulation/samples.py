@@ -13,9 +13,10 @@ from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_ca
 
 # Share of the samples, and range of pixel sizes at the isocentre (metres).
 KINDS = {
-    'coronary': (0.45, (0.18e-3, 0.5e-3)),
-    'iliofemoral': (0.33, (0.25e-3, 0.9e-3)),
-    'aortic_root': (0.22, (0.25e-3, 0.8e-3)),
+    'coronary': (0.40, (0.18e-3, 0.5e-3)),
+    'iliofemoral': (0.30, (0.25e-3, 0.9e-3)),
+    'aortic_root': (0.18, (0.25e-3, 0.8e-3)),
+    'aortic_arch': (0.12, (0.3e-3, 1.0e-3)),
 }
 EMPTY = 0.08
 SUBTRACTED = 0.25
@@ -203,7 +204,7 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings):
         concentration = concentration * rng.uniform(0.15, 1.0, tree.branch.max() + 1)[tree.branch]
     segments, lengths = open_segments(tree)
     iodine = settings['iodine_mg_ml'] * xray.IODINE_PER_MG_ML
-    if kind == 'aortic_root':
+    if kind in ('aortic_root', 'aortic_arch'):
         iodine *= rng.uniform(0.1, 0.5)
     elif kind == 'iliofemoral':
         iodine *= rng.uniform(0.2, 0.9)

@@ -26,7 +26,7 @@ def main(argv=None):
     samples = TrainingSamples(size, args.seed, columns)
     for _ in range(args.rows):
         sheet += [_row((255 * batch[:, 0]).byte().numpy()) for batch in next(samples)]
-    for anatomy in ('iliofemoral', 'aortic_root'):
+    for anatomy in ('iliofemoral', 'aortic_root', 'aortic_arch'):
         phantom = Phantom(anatomy, args.seed, size, size)
         frames = [phantom[i] for i in np.linspace(12, 0.6 * len(phantom) / 2 + 40, columns).astype(int)]
         sheet += [_row([f.image for f in frames]), _row([f.mask for f in frames])]
