@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from m2i_ros.segmentation.network import DeepResidualUNet
+from m2i_ros.segmentation.weights import find
 from m2i_ros.training.data import DataSettings, training_batches, validation_batches
 from m2i_ros.training.losses import segmentation_loss
 
@@ -21,6 +22,7 @@ class TrainingSettings:
     """The entries of a configuration file; see config/train_segmentation.yaml for what each means."""
 
     seed: int = 0
+    initial_weights: str = ''
     network: dict = field(default_factory=lambda: {'width': 16, 'stem': 2, 'norm': 'group'})
     data: DataSettings = field(default_factory=DataSettings)
     loss: dict = field(default_factory=lambda: {'dice': 1.0, 'bce': 1.0, 'cldice': 0.0})
@@ -51,6 +53,21 @@ class TrainingSettings:
         return cls(**{**entries, 'data': DataSettings(**data)})
 
 
+def load_network(source):
+    """Return the `DeepResidualUNet` of weights (a name or path, see `weights.find`) or of a training's checkpoint: then
+    of its moving average."""
+    path = Path(source).expanduser()
+    if not (path.suffix == '.pt' and path.is_file()):
+        path = find(source).torch
+    if not path.is_file():
+        raise ValueError(f'{path} not found: {source} came without the parameters that training needs')
+    state = torch.load(path, weights_only=True)
+    is_checkpoint = 'average' in state
+    network = DeepResidualUNet(**(state['settings']['network'] if is_checkpoint else state['network']))
+    network.load_state_dict(state['average'] if is_checkpoint else state['state_dict'])
+    return network
+
+
 class SegmentationTraining:
     """A training in a folder: checkpoint.pt (the last state), best.pt (best on the validation frames), log.csv.
 
@@ -63,6 +80,14 @@ class SegmentationTraining:
         self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(settings.seed)
         self.network = DeepResidualUNet(**settings.network).to(memory_format=torch.channels_last)
+        if settings.initial_weights and not resume:
+            given = load_network(settings.initial_weights)
+            if given.config != self.network.config:
+                raise ValueError(
+                    f'initial_weights {settings.initial_weights} are of the network {given.config}: '
+                    f'give network: {given.config} in place of {settings.network}'
+                )
+            self.network.load_state_dict(given.state_dict())
         self.average = DeepResidualUNet(**settings.network).requires_grad_(False)
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(

@@ -77,6 +77,21 @@ def test_an_exported_training_segments(trained, tmp_path):
     assert 'Learned little.' in (tmp_path / 'tiny.md').read_text()
 
 
+def test_a_training_starts_from_given_weights_with_a_fresh_optimizer(trained, tmp_path):
+    config, run, _ = trained
+    assert main(['export', '--checkpoint', str(run / 'best.pt'), '--name', 'tiny', '--folder', str(tmp_path)]) == 0
+    average = torch.load(run / 'best.pt', weights_only=True)['average']
+    for source in (run / 'best.pt', tmp_path / 'tiny'):
+        settings = TrainingSettings.read(config, initial_weights=str(source), seed=3)
+        training = SegmentationTraining(settings, tmp_path / 'run')
+        assert training.step == 0 and not training.optimizer.state
+        for name, value in training.network.state_dict().items():
+            assert torch.equal(value, average[name])
+    wrong = TrainingSettings.read(config, initial_weights='default')
+    with pytest.raises(ValueError, match='give network:'):
+        SegmentationTraining(wrong, tmp_path / 'run')
+
+
 def test_wrong_use_is_answered_in_words(trained, tmp_path, capsys):
     config, run, _ = trained
     command = ['segmentation', '--config', str(config), '--out', str(tmp_path)]
