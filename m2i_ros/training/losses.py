@@ -15,19 +15,21 @@ def soft_skeleton(probability, iterations):
     """Differentiable skeleton of vessels up to 2 * iterations pixels wide (Shit et al., CVPR 2021, algorithm 1)."""
 
     def erode(x):
-        rows = -functional.max_pool2d(-x, (3, 1), 1, (1, 0))
-        columns = -functional.max_pool2d(-x, (1, 3), 1, (0, 1))
-        return torch.minimum(rows, columns)
+        rows, columns = functional.max_pool2d(-x, (3, 1), 1, (1, 0)), functional.max_pool2d(-x, (1, 3), 1, (0, 1))
+        return -torch.maximum(rows, columns)
 
-    def top_hat(x):
-        return functional.relu(x - functional.max_pool2d(erode(x), 3, 1, 1))
+    def top_hat(x, eroded):
+        return functional.relu(x - functional.max_pool2d(eroded, 3, 1, 1))
 
-    skeleton = top_hat(probability)
+    # Pictures side by side in memory as if they were channels: a CPU pools several of them at once.
+    probability = probability.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+    eroded = erode(probability)
+    skeleton = top_hat(probability, eroded)
     for _ in range(iterations):
-        probability = erode(probability)
-        rest = top_hat(probability)
+        probability, eroded = eroded, erode(eroded)
+        rest = top_hat(probability, eroded)
         skeleton = skeleton + functional.relu(rest - skeleton * rest)
-    return skeleton
+    return skeleton.transpose(0, 1)
 
 
 def soft_cldice_loss(logits, target, iterations=8, smooth=1.0):

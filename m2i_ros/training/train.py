@@ -91,9 +91,11 @@ def _train(arguments):
     with _Progress(console, settings.steps) as progress:
         training = SegmentationTraining(settings, arguments.out, arguments.resume, progress.report, fabric)
         end = _run(training)
+    # None may leave before the first one has saved: the launcher ends all when one is gone.
+    fabric.barrier()
     if end == 'stopped':
         console.print(f'stopped at step {training.step}; go on with --resume')
-        return 130
+        return 130 if fabric.is_global_zero else 0
     if end == 'no better':
         console.print(f'stopped at step {training.step}: no better for {settings.patience} validations')
     best = training.best

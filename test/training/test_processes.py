@@ -12,7 +12,6 @@ import yaml
 TINY = {
     'network': {'width': 8, 'stem': 4, 'norm': 'group'},
     'data': {'streams': [{'size': 64, 'batch_size': 2, 'pool': 4, 'reuse': 8}]},
-    'steps': 3,
     'warmup': 0,
     'decay': 0.0,
     'validate_every': 3,
@@ -58,36 +57,48 @@ def environment():
     return {**kept, 'PYTHONPATH': os.pathsep.join(sys.path), 'OMP_NUM_THREADS': '1'}
 
 
-def test_two_processes_train_one_network_on_different_pictures(command, tmp_path):
-    done = subprocess.run([*command, '--devices', '2'], env=environment(), capture_output=True, text=True, timeout=250)
-    assert done.returncode == 0, done.stderr
-    assert '2 process(es)' in done.stdout
+def stopped_after_a_validation(command, send):
+    """Run a command that would train for hours, `send(process)` when it has validated; its exit code and output."""
+    process = subprocess.Popen(
+        [*command, '--steps', '100000'],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    output = []
+    for line in process.stdout:
+        if 'validation' in line and not output:
+            send(process)
+        output += [line] if output or 'validation' in line else []
+    return process.wait(), ''.join(output)
+
+
+def test_two_processes_train_one_network_on_different_pictures_until_ctrl_c(command, tmp_path):
+    # A terminal sends Ctrl-C to every process, those that make the pictures too.
+    code, output = stopped_after_a_validation(
+        [*command, '--devices', '2'], lambda process: os.killpg(process.pid, signal.SIGINT)
+    )
+    assert code == 130, output
     one, two = (torch.load(tmp_path / f'watched.py.{rank}.pt', weights_only=True) for rank in (0, 1))
-    assert len(one['seen']) == len(two['seen']) == 3
+    assert len(one['seen']) == len(two['seen']) >= 3
     for a, b in zip(one['seen'], two['seen']):
         assert not torch.equal(a, b)
     for a, b in zip(one['network'].values(), two['network'].values()):
         assert torch.equal(a, b)
     assert one['validation'] == two['validation']
     state = torch.load(tmp_path / 'run' / 'checkpoint.pt', weights_only=True)
-    assert state['step'] == 3
+    assert state['step'] == len(one['seen'])
+    assert f'stopped at step {state["step"]};' in output
     for a, b in zip(state['learner'].values(), one['network'].values()):
         assert torch.equal(a, b)
-    assert len((tmp_path / 'run' / 'log.csv').read_text().splitlines()) == 4
+    assert len((tmp_path / 'run' / 'log.csv').read_text().splitlines()) == 1 + state['step']
     assert list((tmp_path / 'run' / 'tensorboard').glob('events*'))
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_training_after_the_step_at_hand_and_saves(command, tmp_path, number):
-    process = subprocess.Popen(
-        [*command, '--steps', '100000'], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    for line in process.stdout:
-        if line.startswith('step 50/'):
-            process.send_signal(number)
-            break
-    rest = process.stdout.read()
-    assert process.wait() == 130, rest
+def test_sigterm_ends_the_training_after_the_step_at_hand_and_saves(command, tmp_path):
+    code, output = stopped_after_a_validation(command, lambda process: process.terminate())
+    assert code == 130, output
     step = torch.load(tmp_path / 'run' / 'checkpoint.pt', weights_only=True)['step']
-    assert f'stopped at step {step}' in rest
-    assert step >= 50
+    assert step >= 3 and f'stopped at step {step};' in output

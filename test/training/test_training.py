@@ -12,6 +12,7 @@ from m2i_ros.evaluation.metrics import dice
 from m2i_ros.segmentation import Segmenter, valid_area
 from m2i_ros.segmentation.segmenter import normalise_grey
 from m2i_ros.training import segmentation
+from m2i_ros.training.data import TrainingBatches
 from m2i_ros.training.segmentation import SegmentationTraining, TrainingSettings, load_network
 from m2i_ros.training.train import main
 from m2i_ros.training.validation import THRESHOLDS
@@ -66,7 +67,7 @@ def test_the_loss_falls(trained):
 
 
 def test_a_training_resumed_goes_on_as_if_never_stopped(trained, tmp_path):
-    config, _, whole = trained
+    config, run, whole = trained
     settings = TrainingSettings.read(config)
 
     torch.set_num_threads(1)
@@ -80,6 +81,10 @@ def test_a_training_resumed_goes_on_as_if_never_stopped(trained, tmp_path):
     log = read_log(tmp_path)
     assert [row['step'] for row in log] == [row['step'] for row in whole]
     np.testing.assert_allclose([float(r['loss']) for r in log], [float(r['loss']) for r in whole], atol=2e-5)
+    broken, unbroken = (torch.load(folder / 'checkpoint.pt', weights_only=True) for folder in (tmp_path, run))
+    for kind in ('learner', 'average'):
+        for name, value in broken[kind].items():
+            torch.testing.assert_close(value, unbroken[kind][name], rtol=0, atol=1e-5)
 
 
 def test_an_exported_training_segments(trained, tmp_path):
@@ -129,7 +134,13 @@ def test_wrong_use_is_answered_in_words(trained, tmp_path, capsys):
     assert 'holds the network' in capsys.readouterr().err
 
 
-def test_a_training_ends_where_nothing_gets_better(trained, tmp_path, monkeypatch):
+@pytest.fixture
+def here(monkeypatch):
+    """Batches made in this process, which saves starting another."""
+    monkeypatch.setattr(segmentation, 'training_batches', lambda *settings: iter(TrainingBatches(*settings)))
+
+
+def test_a_training_ends_where_nothing_gets_better(trained, tmp_path, monkeypatch, here):
     scores = np.zeros((len(THRESHOLDS), 2))
     scores[3] = 0.5, 0.7
     monkeypatch.setattr(segmentation, 'mean_scores', lambda *_: scores)
@@ -141,7 +152,7 @@ def test_a_training_ends_where_nothing_gets_better(trained, tmp_path, monkeypatc
     assert training.validation['threshold'] == THRESHOLDS[3]
 
 
-def test_an_exception_leaves_a_checkpoint(trained, tmp_path):
+def test_an_exception_leaves_a_checkpoint(trained, tmp_path, here):
     def fail(entry):
         raise OSError('disk full')
 
