@@ -22,13 +22,14 @@ def augment(image, mask, size, rng, strong=False):
     image = np.clip(table, 0, 255).astype(np.float32)[image]
     if strong and rng.uniform() < 0.6:
         image = image * np.exp(0.2 * _smooth(size, rng, 1 + rng.integers(1, 4)))
+        image = image * np.float32(min(1, 255 / max(image.max(), 1)))  # A vessel burnt out is none.
     if rng.uniform() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
     if rng.uniform() < (0.5 if strong else 0.3):
         noise = rng.standard_normal(image.shape, dtype=np.float32)
         # The noise of a smoothed picture is smooth too.
         noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.5, 1.0)) if rng.uniform() < 0.3 else noise
-        image = image + np.float32(rng.uniform(1, 8) / noise.std()) * noise
+        image = image + np.float32(rng.uniform(1, 6) / noise.std()) * noise
     if strong and rng.uniform() < 0.06:
         image = 255 - image
     if strong and rng.uniform() < 0.25:
