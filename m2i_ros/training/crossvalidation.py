@@ -145,8 +145,9 @@ def summary_table(report):
     """Return a rich table of a report of `CrossValidation.score`: median (quartiles)."""
     table = Table(title=f'{len(report["images"])} pictures, each by the fold that left it out: median (quartiles)')
     table.add_column('threshold from')
+    for source in THRESHOLDS_FROM:
+        table.add_column(source, justify='right')
     for metric in report['summary'][THRESHOLDS_FROM[0]]:
-        table.add_column(metric, justify='right')
-    for source, summary in report['summary'].items():
-        table.add_row(source, *(f'{v["median"]:.3f} ({v["q1"]:.3f}-{v["q3"]:.3f})' for v in summary.values()))
+        figures = [summary[metric] for summary in report['summary'].values()]
+        table.add_row(metric, *(f'{v["median"]:.3f} ({v["q1"]:.3f}-{v["q3"]:.3f})' for v in figures))
     return table
