@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from m2i_ros.evaluation.metrics import cldice, dice, hd95_px, mask_scores, pose_errors, precision, recall
+from m2i_ros.evaluation.metrics import (
+    cldice,
+    dice,
+    hd95_px,
+    mask_scores,
+    pose_errors,
+    precision,
+    recall,
+    tolerant_dice,
+)
 from m2i_ros.geometry import Camera, apply, perturb, rigid
 from m2i_ros.model import Centreline, VesselModel
 
@@ -30,9 +39,21 @@ def test_overlap_by_hand():
 
 def test_empty_masks():
     full = EMPTY + 255
-    assert mask_scores(EMPTY, EMPTY) == dict(dice=1.0, precision=1.0, recall=1.0, cldice=1.0, hd95_px=0.0)
+    assert mask_scores(EMPTY, EMPTY) == dict(
+        dice=1.0, precision=1.0, recall=1.0, cldice=1.0, tolerant_dice=1.0, hd95_px=0.0
+    )
     for mask, truth in ((EMPTY, full), (full, EMPTY)):
-        assert mask_scores(mask, truth) == dict(dice=0.0, precision=0.0, recall=0.0, cldice=0.0, hd95_px=np.inf)
+        assert mask_scores(mask, truth) == dict(
+            dice=0.0, precision=0.0, recall=0.0, cldice=0.0, tolerant_dice=0.0, hd95_px=np.inf
+        )
+
+
+def test_tolerant_dice_forgives_what_lies_within_the_tolerance():
+    mask, truth = blocks()
+    # 3 of the mask's 10 columns lie more than 2 pixels beyond the truth, 3 of the truth's beyond the mask.
+    assert tolerant_dice(mask, truth) == pytest.approx(0.7)
+    assert tolerant_dice(mask, truth, tolerance_px=5) == 1.0
+    assert tolerant_dice(mask, truth, tolerance_px=0) == pytest.approx(dice(mask, truth))
 
 
 def test_masks_of_different_size_are_refused():
