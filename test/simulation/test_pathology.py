@@ -160,3 +160,10 @@ def test_a_catheter_takes_another_way_where_only_a_collateral_leads():
     entry = ends[np.argmin(np.linalg.norm(tree.points[ends] - axis[-1], axis=1))]
     assert entry != femoral
     assert np.linalg.norm(axis[:, None] - tree.points[shut], axis=2).min() > 1e-3
+
+
+@pytest.mark.parametrize('name', ANATOMIES)
+def test_an_occlusion_leaves_a_third_of_the_vessels_at_least(name):
+    for seed in range(40):
+        healthy, ill = make_centreline(name, seed, None), make_centreline(name, seed, 'occlusion')
+        assert len(ill.points) > 0.32 * len(healthy.points), seed

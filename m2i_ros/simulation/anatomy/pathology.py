@@ -16,6 +16,7 @@ FREQUENCY = {'aneurysm': 0.09, 'stenosis': 0.09, 'occlusion': 0.05, 'kink': 0.05
 PATHOLOGIES = tuple(FREQUENCY)
 _SACCULAR = 1 / 7
 _THINNEST = 0.75e-3  # radius: nobody looks for disease in smaller arteries
+_MOST_LOST = 2 / 3  # share of the tree that an occlusion may leave dark
 _WIDEST = 28e-3  # radius: larger aneurysms are rare, and fill the picture
 
 
@@ -138,8 +139,10 @@ def _occlusion(tree, run, rng):
     r = tree.radii[run].mean()
     x = _window(tree, run, max(rng.uniform(6.0, 25.0) * r, 0.01), rng)
     shut = run[np.abs(x) <= 1]
-    if rng.uniform() < 0.5:
-        return _without(tree, _downstream(tree, shut[0]))
+    gone = _downstream(tree, shut[0])
+    # Who has next to nothing left is not seen for long.
+    if rng.uniform() < 0.5 and gone.mean() < _MOST_LOST:
+        return _without(tree, gone)
     # The collateral's way: a bow to one side, and turns on it.
     s, length = x[np.abs(x) <= 1], np.ptp(tree.arc_length[shut])
     one = _aside(tree, shut[0], rng)
