@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from m2i_ros.simulation.devices import wires
-from m2i_ros.simulation.tubes import smooth_curve
+from m2i_ros.simulation.devices import meanders, wires
 
 
 @dataclass
@@ -105,18 +104,16 @@ def lung_markings(rng, shape, spacing):
 
     Vessels of the lung are 1 to 5 mm wide without contrast in them.
     """
-    extent = shape[1]
+    count, extent = int(rng.integers(20, 60)), shape[1]
     hilum = np.array(shape[::-1]) * rng.uniform(-0.2, 1.2, 2)
-    curves = []
-    for _ in range(rng.integers(15, 45)):
-        angle, length = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.5) * extent
-        start = hilum + extent * rng.exponential(0.4) * np.array([np.cos(angle), np.sin(angle)])
-        angle += rng.normal(0, 0.5) + np.cumsum(rng.normal(0, 0.35, 4))
-        steps = length / 4 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        curves.append(smooth_curve(np.concatenate([[start], start + np.cumsum(steps, axis=0)]), 3.0))
-    widths = np.exp(rng.uniform(np.log(0.5e-3), np.log(2.5e-3), len(curves)))
-    drawn = wires(curves, np.maximum(0.5, widths / spacing), 2 * widths * rng.uniform(0.3, 1.2), shape)
-    return cv2.GaussianBlur(drawn, (0, 0), rng.uniform(0.4, 1.0))
+    angles = rng.uniform(0, 2 * np.pi, count)
+    away = extent * rng.exponential(0.4, count)
+    starts = hilum + away[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    angles += rng.normal(0, 0.6, count)
+    curves = meanders(rng, starts, angles, rng.uniform(0.1, 0.5, count) * extent, 0.8)
+    widths = np.exp(rng.uniform(np.log(0.5e-3), np.log(2.5e-3), count))
+    depths = 2 * widths * rng.uniform(0.3, 1.8) * rng.uniform(0.3, 1, count)
+    return wires(curves, np.maximum(0.5, widths / spacing), depths, shape)
 
 
 def wedge(rng, x, y, extent):
@@ -186,6 +183,9 @@ def ribs(rng, x, y, extent):
 
 def pelvis(rng, x, y):
     """Return (H, W) bone of both iliac wings, the pelvic ring, the femoral heads and shafts; x = 0 in the middle."""
+    # No two patients' bones are alike, nor the two halves of one.
+    x = x * rng.uniform(0.9, 1.1) + rng.uniform(0, 0.004) * cloud(rng, x.shape, 4)
+    y = y * rng.uniform(0.9, 1.1) + rng.uniform(0, 0.004) * cloud(rng, x.shape, 4)
     out = np.zeros_like(x)
     for side in (-1, 1):
         u = x * side
@@ -209,7 +209,7 @@ def pelvis(rng, x, y):
         )
     u = x / 0.045
     out += 0.008 * _step(1 - u**2 - ((y - 0.005) / 0.055) ** 2, 0.3)
-    return rng.uniform(0.5, 1.2) * out * (1 + 0.12 * cloud(rng, x.shape, 30))
+    return rng.uniform(0.5, 1.2) * out * (1 + 0.05 * cloud(rng, x.shape, 50))
 
 
 def chest(rng, shape, spacing, centre=(0.0, 0.0)):

@@ -27,6 +27,23 @@ def wires(curves, radius_px, depth, shape):
     return draw_tubes(pixels, radii, steps * (depths / (2 * radii))[first], segments, shape)[0]
 
 
+def meanders(rng, starts, angles, lengths, wildness, count=20):
+    """Return curves (k, count, 2) that wander from `starts` (k, 2) along `angles` (k,) for `lengths` (k,).
+
+    wildness: how far a heading strays along the curve, radians.
+    """
+    k = len(starts)
+    strayed = np.cumsum(rng.normal(0, wildness / np.sqrt(count), (k, count)), axis=1)
+    swing = rng.normal(0, 0.5 * wildness, (k, 1)) * np.sin(
+        np.linspace(0, 1, count) * rng.uniform(6, 20, (k, 1)) + rng.uniform(0, 6, (k, 1))
+    )
+    heading = np.asarray(angles)[:, None] + strayed + swing
+    step = (np.asarray(lengths) / count)[:, None]
+    return np.asarray(starts)[:, None] + np.cumsum(
+        np.stack([step * np.cos(heading), step * np.sin(heading)], axis=2), axis=1
+    )
+
+
 def stent(axis_px, radius_px, pitch_px, strands=4, phase=0.0):
     """Return curves (n, 2) of a braid of `strands` helices either way round a tube: a stent, or a valve's frame.
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from m2i_ros.geometry import Camera, CArm, apply, rigid
 from m2i_ros.simulation import background, contrast, devices, xray
 from m2i_ros.simulation.anatomy import ANATOMIES, make_centreline
-from m2i_ros.simulation.tubes import draw_tubes, smooth_curve
+from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
 
 # For each anatomy: its weight among the samples; its range of pixel sizes at the isocentre, metres; where it lies;
@@ -26,7 +26,7 @@ EMPTY = 0.12
 SUBTRACTED = 0.33
 # Air kerma a frame at the detector, Gy: from fluoroscopy (some 20 nGy) over cine (200 nGy) to subtraction (2 uGy);
 # Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., chapter 9.
-DOSE = (25e-9, 1e-6)
+DOSE = (30e-9, 1e-6)
 # Vessels thinner than this are visible as a haze that nobody draws, metres of radius.
 LEAST_RADIUS = 0.25e-3
 
@@ -150,11 +150,13 @@ class TrainingSamples:
         bare = xray.display(clean + lost, ends, settings)
         clean = xray.display(clean, ends, settings)
         depth = (bare - clean).cpu().numpy()
+        bare = bare - xray.wide_blur(bare, 16.0)
+        clutter = xray.wide_blur(bare**2, 16.0).clamp(min=0).sqrt().cpu().numpy()
         grain = xray.wide_blur((image - clean) ** 2, 4.0).clamp(min=0).sqrt().cpu().numpy()
         label = np.zeros(vessel.shape, np.float32)
         for i, sample in enumerate(samples):
             if sample['lumen'] is not None:
-                label[i] = _visible_label(*sample['lumen'], depth[i], grain[i])
+                label[i] = _visible_label(*sample['lumen'], depth[i], grain[i], clutter[i])
 
         inverted = column([s['inverted'] for s in samples]) > 0
         image = torch.where(inverted, 1 - image, image)
@@ -199,11 +201,11 @@ def _draw_settings(rng, subtracted, spacing):
         'vignetting': rng.uniform(0, 0.3),
         'tone': rng.uniform(0, 1) if not subtracted else rng.uniform(0, 0.3),
         'flattening': 0.0 if rng.uniform() < 0.6 else rng.uniform(0.1, 0.8),
-        'edge_gain': 0.0 if subtle else rng.uniform(0, 1.5),
+        'edge_gain': 0.0 if subtle else rng.uniform(0, 1.2),
         'edge_blur': rng.uniform(1, 5),
-        'smoothing': 0.0 if rng.uniform() < 0.06 else rng.uniform(0.5, 1.2),
+        'smoothing': 0.0 if rng.uniform() < 0.06 else rng.uniform(0.6, 1.2),
         'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.002, 0.05), rng.uniform(0.02, 0.2)])),
-        'least_width': rng.uniform(0.05, 0.4),
+        'least_width': rng.uniform(0.3, 1.5) if subtracted else rng.uniform(0.1, 0.6),
         'latitude': tuple(rng.uniform(0, most, 2)),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }
@@ -361,33 +363,33 @@ def _draw_catheter(pixels, axis_image, outer, focal_length, shape):
 
 def _twigs(rng, pixels, pixel, shape):
     """Return the path (H, W), metres, through the finest branches of a tree, below what anybody draws."""
-    curves, radii = [], []
-    for start in pixels[rng.integers(0, len(pixels), int(rng.integers(6, 40)))]:
-        if not ((start > -20) & (start < np.array(shape[::-1]) + 20)).all():
-            continue
-        angle = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.7, 6))
-        step = rng.uniform(1.0e-3, 4e-3) / pixel
-        curves.append(smooth_curve(start + np.cumsum(step * np.stack([np.cos(angle), np.sin(angle)], 1), axis=0)))
-        radii.append(rng.uniform(0.06e-3, 0.22e-3))
-    radii = np.array(radii)
+    starts = pixels[rng.integers(0, len(pixels), int(rng.integers(8, 60)))]
+    starts = starts[((starts > -20) & (starts < np.array(shape[::-1]) + 20)).all(axis=1)]
+    count = len(starts)
+    lengths = rng.uniform(5e-3, 25e-3, count) / pixel
+    curves = devices.meanders(rng, starts, rng.uniform(0, 2 * np.pi, count), lengths, 1.2)
+    radii = rng.uniform(0.06e-3, 0.22e-3, count)
     drawn = np.maximum(0.5, radii / pixel)
     # What is drawn too wide, for it is below a pixel, is drawn thinner.
     return devices.wires(curves, drawn, np.pi * radii**2 / (2 * drawn * pixel), shape)
 
 
-def _visible_label(pixels, radii_px, segments, contrast, grain):
+def _visible_label(pixels, radii_px, segments, contrast, grain, clutter):
     """Return the label (H, W) of the lumen where it can be seen.
 
-    contrast: (H, W) grey that the contrast takes away; grain: (H, W) standard deviation of the noise, grey. A vessel is
-    seen where its contrast at the axis, summed over the patch an eye takes in, stands out of the noise's sum.
+    contrast: (H, W) grey that the contrast takes away; grain: (H, W) standard deviation of the noise, grey; clutter:
+    (H, W) that of what lies around. A vessel is seen where its contrast at the axis, summed over the patch an eye takes
+    in, stands out of the noise's sum (the model of Rose, J Opt Soc Am 1948;38:196: 5, and a little for noise that is
+    not white), and, if it is wide, out of what lies around.
     """
     shape = contrast.shape
     at = np.rint(pixels)
     on = ((at >= 0) & (at < shape[::-1])).all(axis=1)
     at = np.where(on[:, None], at, 0).astype(int)
     patch = 2 * radii_px * np.clip(6 * radii_px, 6, 20)
-    depth = contrast[at[:, 1], at[:, 0]]
-    visible = ~on | ((depth > 0.015) & (depth * np.sqrt(patch) > 7 * grain[at[:, 1], at[:, 0]]))
+    depth, noise, around = (part[at[:, 1], at[:, 0]] for part in (contrast, grain, clutter))
+    wide = np.clip(radii_px / 10, 0, 1)
+    visible = ~on | ((depth > 0.015) & (depth > 7 * noise / np.sqrt(patch)) & (depth > 0.4 * wide * around))
     # Gaps and specks of a few points are chance, not sight.
     share = np.convolve(visible.astype(float), np.full(11, 1 / 11), mode='same')
     seen = segments[(share[segments] > 0.5).all(axis=1)]
