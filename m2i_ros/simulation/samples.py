@@ -16,7 +16,7 @@ from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_ca
 # For each anatomy: its weight among the samples; its range of pixel sizes at the isocentre, metres; where it lies;
 # how its contrast is diluted (range, as a share); spread of the C-arm's angles, degrees.
 _HABITS = {
-    'coronary': (0.42, (0.18e-3, 0.42e-3), background.chest, (0.5, 1.0), (30, 18)),
+    'coronary': (0.42, (0.18e-3, 0.42e-3), background.chest, (0.5, 1.0), (35, 20)),
     'iliofemoral': (0.30, (0.22e-3, 0.9e-3), background.abdomen, (0.06, 0.9), (22, 10)),
     'aortic_root': (0.16, (0.22e-3, 0.7e-3), background.chest, (0.04, 0.5), (25, 15)),
     'aortic_arch': (0.12, (0.25e-3, 0.8e-3), background.chest, (0.04, 0.5), (30, 12)),
@@ -24,9 +24,9 @@ _HABITS = {
 KINDS = {kind: _HABITS[kind] for kind in _HABITS if kind in ANATOMIES}
 EMPTY = 0.12
 SUBTRACTED = 0.33
-# Air kerma a frame at the detector, Gy: from fluoroscopy (some 20 nGy) over cine (200 nGy) to subtraction (2 uGy);
-# Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., chapter 9.
-DOSE = (30e-9, 1e-6)
+# Air kerma a frame at the detector, Gy: fluoroscopy takes some 20 nGy, which its recursive filter makes look like 60;
+# cine 200 nGy, subtraction 1 uGy and more (Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., ch. 9).
+DOSE = (60e-9, 1e-6)
 # Vessels thinner than this are visible as a haze that nobody draws, metres of radius.
 LEAST_RADIUS = 0.25e-3
 
@@ -183,7 +183,7 @@ def _displaced(pictures, shift):
 def _draw_settings(rng, subtracted, spacing):
     # Systems differ in how much of the grey scale a picture fills; subtracted ones often lie flat about its middle.
     flat = rng.uniform() < (0.75 if subtracted else 0.25)
-    most = (2.5 if subtracted else 0.8) if flat else 0.1
+    most = (1.3 if subtracted else 0.6) if flat else 0.1
     subtle = rng.uniform() < 0.4
     dose = np.exp(rng.uniform(*np.log(DOSE))) * (3 if subtracted else 1)
     focal_spot = rng.uniform(0.3e-3, 1.0e-3)
@@ -199,13 +199,13 @@ def _draw_settings(rng, subtracted, spacing):
         'blur': np.hypot(0.3 * 0.4 / 1.4 * focal_spot / spacing, rng.uniform(0.5, 1.2)),
         'electronic_noise': rng.uniform(0, 0.002),
         'vignetting': rng.uniform(0, 0.3),
-        'tone': rng.uniform(0, 1) if not subtracted else rng.uniform(0, 0.3),
+        'tone': rng.uniform(0, 0.3) if subtracted else rng.uniform(0, 1) ** 1.5,
         'flattening': 0.0 if rng.uniform() < 0.6 else rng.uniform(0.1, 0.8),
         'edge_gain': 0.0 if subtle else rng.uniform(0, 1.2),
-        'edge_blur': rng.uniform(1, 5),
+        'edge_blur': rng.uniform(1.5, 5),
         'smoothing': 0.0 if rng.uniform() < 0.06 else rng.uniform(0.6, 1.2),
         'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.002, 0.05), rng.uniform(0.02, 0.2)])),
-        'least_width': rng.uniform(0.3, 1.5) if subtracted else rng.uniform(0.1, 0.6),
+        'least_width': rng.uniform(0.2, 0.8) if subtracted else rng.uniform(0.1, 0.5),
         'latitude': tuple(rng.uniform(0, most, 2)),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }
