@@ -16,7 +16,7 @@ from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_ca
 # For each anatomy: its weight among the samples; its range of pixel sizes at the isocentre, metres; where it lies;
 # how its contrast is diluted (range, as a share); spread of the C-arm's angles, degrees.
 _HABITS = {
-    'coronary': (0.42, (0.18e-3, 0.42e-3), background.chest, (0.5, 1.0), (35, 20)),
+    'coronary': (0.42, (0.18e-3, 0.42e-3), background.chest, (0.6, 1.0), (35, 20)),
     'iliofemoral': (0.30, (0.22e-3, 0.9e-3), background.abdomen, (0.06, 0.9), (22, 10)),
     'aortic_root': (0.16, (0.22e-3, 0.7e-3), background.chest, (0.04, 0.5), (25, 15)),
     'aortic_arch': (0.12, (0.25e-3, 0.8e-3), background.chest, (0.04, 0.5), (30, 12)),
@@ -256,8 +256,8 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
     down = T_image_model[:2, 1]
     if kind != 'coronary' and rng.uniform() < 0.3 and np.linalg.norm(down) > 0.3:
         # The patient lies on the back: contrast sinks to the posterior wall.
-        low = contrast.layered(pixels, radii_px, down, rng.uniform(0.5, 0.8))
-        sunk = rng.uniform(0.2, 0.8)
+        low = contrast.layered(pixels, radii_px, down, rng.uniform(0.65, 0.85))
+        sunk = rng.uniform(0.1, 0.5)
         vessel = (1 - sunk) * vessel + sunk * draw_tubes(*low, lengths * mid, segments, shape)[0]
     if rng.uniform() < 0.5:
         streaks = rng.uniform(0.3, 1.5) * np.median(radii_px) + 2
@@ -285,7 +285,7 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
 def _concentration(rng, tree):
     """Return the concentration (N,) at a tree's points, 0 to 1."""
     concentration = np.ones(len(tree.points))
-    if rng.uniform() < 0.35:
+    if rng.uniform() < 0.3:
         travel = flow_distance(tree)
         longest = travel.max()
         concentration = contrast.bolus(
@@ -294,8 +294,8 @@ def _concentration(rng, tree):
             rng.uniform(0.3, 1.5) * longest,
             rng.uniform(0.02, 0.15) * longest,
         )
-    if rng.uniform() < 0.35:
-        concentration = concentration * rng.uniform(0.15, 1.0, tree.branch.max() + 1)[tree.branch]
+    if rng.uniform() < 0.25:
+        concentration = concentration * rng.uniform(0.25, 1.0, tree.branch.max() + 1)[tree.branch]
     return concentration
 
 
@@ -389,7 +389,7 @@ def _visible_label(pixels, radii_px, segments, contrast, grain, clutter):
     patch = 2 * radii_px * np.clip(6 * radii_px, 6, 20)
     depth, noise, around = (part[at[:, 1], at[:, 0]] for part in (contrast, grain, clutter))
     wide = np.clip(radii_px / 10, 0, 1)
-    visible = ~on | ((depth > 0.015) & (depth > 7 * noise / np.sqrt(patch)) & (depth > 0.4 * wide * around))
+    visible = ~on | ((depth > 0.015) & (depth > 7 * noise / np.sqrt(patch)) & (depth > 0.7 * wide * around))
     # Gaps and specks of a few points are chance, not sight.
     share = np.convolve(visible.astype(float), np.full(11, 1 / 11), mode='same')
     seen = segments[(share[segments] > 0.5).all(axis=1)]

@@ -22,6 +22,7 @@ def main(argv=None):
     parser.add_argument('--real', help='a folder of real angiograms to show beside')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--rows', type=int, default=4, help='rows of training samples')
+    parser.add_argument('--width', type=int, default=0, help='of the sheet, pixels; 0: as it is')
     parser.add_argument('--compare', type=int, default=0, help='training samples to measure beside the real pictures')
     args = parser.parse_args(argv)
 
@@ -39,8 +40,12 @@ def main(argv=None):
         phantom = Phantom(anatomy, args.seed, SIZE, SIZE)
         frames = [phantom[i] for i in np.linspace(12, 0.6 * len(phantom) / 2 + 40, COLUMNS).astype(int)]
         sheet += [_row([f.image for f in frames]), _row([f.mask for f in frames])]
-    cv2.imwrite(args.out, np.vstack(sheet))
-    print(f'{args.out}: {len(sheet)} rows of {COLUMNS} pictures')
+    sheet, rows = np.vstack(sheet), len(sheet)
+    if args.width:
+        size = args.width, round(len(sheet) * args.width / sheet.shape[1])
+        sheet = cv2.resize(sheet, size, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(args.out, sheet, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    print(f'{args.out}: {rows} rows of {COLUMNS} pictures')
     if args.compare:
         simulated = []
         while len(simulated) < args.compare:
