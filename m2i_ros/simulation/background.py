@@ -104,7 +104,7 @@ def lung_markings(rng, shape, spacing):
 
     Vessels of the lung are 1 to 5 mm wide without contrast in them.
     """
-    count, extent = int(rng.integers(20, 60)), shape[1]
+    count, extent = int(rng.integers(25, 90)), shape[1]
     hilum = np.array(shape[::-1]) * rng.uniform(-0.2, 1.2, 2)
     angles = rng.uniform(0, 2 * np.pi, count)
     away = extent * rng.exponential(0.4, count)
@@ -112,7 +112,7 @@ def lung_markings(rng, shape, spacing):
     angles += rng.normal(0, 0.6, count)
     curves = meanders(rng, starts, angles, rng.uniform(0.1, 0.5, count) * extent, 0.8)
     widths = np.exp(rng.uniform(np.log(0.5e-3), np.log(2.5e-3), count))
-    depths = 2 * widths * rng.uniform(0.3, 1.8) * rng.uniform(0.3, 1, count)
+    depths = 2 * widths * rng.uniform(0.4, 2.5) * rng.uniform(0.3, 1, count)
     return wires(curves, np.maximum(0.5, widths / spacing), depths, shape)
 
 
@@ -220,7 +220,7 @@ def chest(rng, shape, spacing, centre=(0.0, 0.0)):
     for maker, chance in ((heart, 0.6), (lung_border, 0.7), (lung_border, 0.3), (wedge, 0.15)):
         if rng.uniform() < chance:
             soft += maker(rng, u, v, extent)
-    if rng.uniform() < 0.75:
+    if rng.uniform() < 0.85:
         soft += lung_markings(rng, u.shape, 2 * spacing)
     bone = np.zeros_like(u)
     if rng.uniform() < 0.35:

@@ -16,7 +16,7 @@ from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_ca
 # For each anatomy: its weight among the samples; its range of pixel sizes at the isocentre, metres; where it lies;
 # how its contrast is diluted (range, as a share); spread of the C-arm's angles, degrees.
 _HABITS = {
-    'coronary': (0.42, (0.18e-3, 0.42e-3), background.chest, (0.6, 1.0), (35, 20)),
+    'coronary': (0.42, (0.18e-3, 0.42e-3), background.chest, (0.7, 1.0), (35, 20)),
     'iliofemoral': (0.30, (0.22e-3, 0.9e-3), background.abdomen, (0.06, 0.9), (22, 10)),
     'aortic_root': (0.16, (0.22e-3, 0.7e-3), background.chest, (0.04, 0.5), (25, 15)),
     'aortic_arch': (0.12, (0.25e-3, 0.8e-3), background.chest, (0.04, 0.5), (30, 12)),
@@ -189,10 +189,10 @@ def _draw_settings(rng, subtracted, spacing):
     focal_spot = rng.uniform(0.3e-3, 1.0e-3)
     return {
         'iodine_mg_ml': rng.uniform(150, 350),
-        'tube_kv': rng.uniform(65, 110),
+        'tube_kv': rng.uniform(65, 100),
         # Dose holds behind the patient, where exposure control puts the median signal at exp(-1.5).
         'photons': xray.photons(dose, 1.4 * spacing) * np.exp(1.5),
-        'scatter': rng.uniform(0.1, 0.55),
+        'scatter': rng.uniform(0.1, 0.5),
         'scatter_blur': rng.uniform(12, 40),
         'glare': rng.uniform(0, 0.1),
         # A focal spot is magnified by 0.4 where the picture is by 1.4; a screen and a lens or a diode add to it.
@@ -205,7 +205,7 @@ def _draw_settings(rng, subtracted, spacing):
         'edge_blur': rng.uniform(1.5, 5),
         'smoothing': 0.0 if rng.uniform() < 0.06 else rng.uniform(0.6, 1.2),
         'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.002, 0.05), rng.uniform(0.02, 0.2)])),
-        'least_width': rng.uniform(0.2, 0.8) if subtracted else rng.uniform(0.1, 0.5),
+        'least_width': rng.uniform(0.2, 0.8) if subtracted else rng.uniform(0.25, 0.7),
         'latitude': tuple(rng.uniform(0, most, 2)),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }

@@ -63,7 +63,8 @@ def measure(image, mask):
 
     median, spread: grey of the background inside the collimator and half the distance of its 5% and 95% quantiles.
     noise: deviation of what a Gaussian of 1.5 pixels takes out of the background. grain: correlation of that between
-    neighbouring pixels: 0 for white noise. contrast: by how much vessels are darker than a ring around them; all in
+    neighbouring pixels: 0 for white noise. texture, lumps: deviation of what lies between Gaussians of 2 and 6 pixels,
+    and of 6 and 18, in the background. contrast: by how much vessels are darker than a ring around them; all in
     grey levels of 255. width: of the vessels, pixels: 95% quantile of twice the distance to the edge.
     """
     mask = (mask > 0).astype(np.uint8)
@@ -77,12 +78,15 @@ def measure(image, mask):
     if away.sum() < 1000 or ring.sum() < 50:
         return None
     fine = grey - cv2.GaussianBlur(grey, (0, 0), 1.5)
+    smooth = {sigma: cv2.GaussianBlur(grey, (0, 0), sigma) for sigma in (2, 6, 18)}
     low, middle, high = np.quantile(grey[away], (0.05, 0.5, 0.95))
     return {
         'median': middle,
         'spread': (high - low) / 2,
         'noise': 1.4826 * np.median(np.abs(fine[away])),
         'grain': (fine[:, 1:] * fine[:, :-1])[away[:, 1:]].mean() / max((fine[away] ** 2).mean(), 1e-9),
+        'texture': 1.4826 * np.median(np.abs(smooth[2] - smooth[6])[away]),
+        'lumps': 1.4826 * np.median(np.abs(smooth[6] - smooth[18])[away]),
         'contrast': abs(np.median(grey[ring]) - np.median(grey[mask > 0])),
         'width': 2 * np.quantile(cv2.distanceTransform(mask, cv2.DIST_L2, 5)[mask > 0], 0.95),
     }
