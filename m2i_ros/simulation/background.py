@@ -77,7 +77,7 @@ def lung_border(rng, x, y, extent):
 
 def diaphragm(rng, x, y, extent):
     """Return (H, W) tissue added by a dome from below, its edge sharp where the rays touch it."""
-    radius = extent * rng.uniform(0.5, 1.6)
+    radius = extent * rng.uniform(0.7, 2.5)
     top = extent * rng.uniform(-0.15, 0.42)
     middle = extent * rng.uniform(-0.6, 0.6)
     flat = rng.uniform(0.5, 1.0)

@@ -183,7 +183,7 @@ def _displaced(pictures, shift):
 def _draw_settings(rng, subtracted, spacing):
     # Systems differ in how much of the grey scale a picture fills; subtracted ones often lie flat about its middle.
     flat = rng.uniform() < (0.75 if subtracted else 0.25)
-    most = (1.3 if subtracted else 0.6) if flat else 0.1
+    most = (1.0 if subtracted else 0.6) if flat else 0.1
     subtle = rng.uniform() < 0.4
     dose = np.exp(rng.uniform(*np.log(DOSE))) * (3 if subtracted else 1)
     focal_spot = rng.uniform(0.3e-3, 1.0e-3)
@@ -205,7 +205,7 @@ def _draw_settings(rng, subtracted, spacing):
         'edge_blur': rng.uniform(1.5, 5),
         'smoothing': 0.0 if rng.uniform() < 0.06 else rng.uniform(0.6, 1.2),
         'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.002, 0.05), rng.uniform(0.02, 0.2)])),
-        'least_width': rng.uniform(0.2, 0.8) if subtracted else rng.uniform(0.25, 0.7),
+        'least_width': rng.uniform(0.1, 0.5) if subtracted else rng.uniform(0.25, 0.7),
         'latitude': tuple(rng.uniform(0, most, 2)),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }
