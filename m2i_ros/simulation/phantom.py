@@ -15,6 +15,7 @@ from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_ca
 
 # A lumen counts as visible where contrast takes away this share of the rays.
 VISIBLE = 0.08
+_IODINE = xray.IODINE_PER_MG_ML[xray.ENERGIES_KEV.index(50.0)]
 # The concentration of contrast is smooth: it is mixed at a part of the resolution.
 _COARSE = 4
 
@@ -107,10 +108,13 @@ class Phantom:
         rng = np.random.default_rng((seed, 1))
         at_isocentre = spacing * self.c_arm.source_to_isocentre / self.c_arm.source_to_detector
         scene = self._habit.scene(rng, (height, width), at_isocentre, (0.0, 0.02))
-        self._still = xray.exposure_control(xray.attenuation(scene.tissue, scene.bone, scene.metal))
+        still = (torch.from_numpy(part)[None] for part in (scene.tissue, scene.bone, scene.metal))
+        self._still = xray.beams(*still, self._settings.tube_kv)
+        line = xray.line_integral(self._still)
+        self._exposure = xray.exposure_control(line)
         y, x = np.mgrid[:height, :width]
         self._inside = np.hypot(x - (width - 1) / 2, y - (height - 1) / 2) < collimator * max(width, height) / 2
-        toned = xray.tone(xray.transmit(torch.from_numpy(self._still)[None], self._settings), self._settings)
+        toned = xray.tone(xray.transmit(line + self._exposure, self._settings), self._settings)
         # The window is set once, so that the picture does not pump with the injection.
         self._ends = xray.limits(toned, self._settings, torch.from_numpy(self._inside)[None])
         self._catheter = _catheter(anatomy, self.model.centreline)
@@ -134,9 +138,9 @@ class Phantom:
         T = self.pose(index)
         concentration = self._concentration(index / self.frame_rate)
         iodine, metal = self._moving(T, concentration)
-        attenuation = iodine * np.float32(self._settings.iodine_mg_ml * xray.IODINE_PER_MG_ML)
-        mask = np.where((attenuation > VISIBLE) & self._inside, np.uint8(255), np.uint8(0))
-        image = self._picture(attenuation + np.float32(xray.STEEL) * metal, index)
+        iodine *= np.float32(self._settings.iodine_mg_ml)
+        mask = np.where((iodine > VISIBLE / _IODINE) & self._inside, np.uint8(255), np.uint8(0))
+        image = self._picture(iodine, metal, index)
         if self._mirrored:
             image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
         return SimulatedFrame(image, index / self.frame_rate, T, mask, float(concentration.mean()))
@@ -190,9 +194,10 @@ class Phantom:
         size = self._own_camera.width, self._own_camera.height
         return cv2.resize(filled / np.maximum(whole, 1e-9), size, interpolation=cv2.INTER_LINEAR)
 
-    def _picture(self, moving, index):
-        """Return the (H, W) uint8 picture of the still background and the attenuation `moving` before it."""
-        line = torch.from_numpy(self._still + moving)[None]
+    def _picture(self, iodine, metal, index):
+        """Return the (H, W) uint8 picture of the still background with iodine (m mg/ml) and metal (m) before it."""
+        moving = (torch.from_numpy(part)[None] for part in (iodine, metal))
+        line = xray.line_integral(self._still, *moving) + self._exposure
         noise = torch.randn(line.shape, generator=torch.Generator().manual_seed(self._seed * 1_000_003 + index))
         exposure = xray.expose(xray.transmit(line, self._settings), self._settings, noise)
         grey = xray.display(xray.tone(exposure, self._settings), self._ends, self._settings)[0]
