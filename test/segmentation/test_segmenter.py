@@ -112,6 +112,20 @@ def test_the_same_picture_gets_the_same_mask(exported):
     np.testing.assert_array_equal(first.probability, second.probability)
 
 
+@pytest.mark.parametrize('pixel_mm', [0.5, 0.8])
+def test_islands_are_judged_by_their_size_in_the_patient_where_it_is_known(exported, pixel_mm):
+    image = picture((200, 200))
+    probability = Segmenter(exported, threads=1).segment(image).probability
+    segmenter = Segmenter(exported, threads=1, threshold=np.quantile(probability, 0.9))
+    segmenter.pixel_mm = pixel_mm
+    mask = segmenter.segment(image).mask
+    above = probability >= segmenter.threshold
+    labels, _ = scipy.ndimage.label(above, np.ones((3, 3)))
+    large = np.bincount(labels.ravel()) * pixel_mm**2 >= 4.4
+    assert large[1:].any() and not large[1:].all()
+    np.testing.assert_array_equal(mask > 0, above & large[labels])
+
+
 @pytest.mark.parametrize('engine', ['auto', 'torch'])
 @pytest.mark.parametrize('shape', [(64, 96), (70, 90), (600, 100)])
 def test_what_was_handed_out_is_not_changed_by_the_next_picture(exported, engine, shape):
