@@ -127,7 +127,7 @@ SEGMENTATION = (
     Parameter(
         'segmentation.largest_side',
         LARGEST_SIDE,
-        'Larger pictures go through the network reduced to this; the mask has the size of the picture.',
+        'Larger pictures go through the network reduced to this, small ones enlarged; masks have their size.',
         'px',
         live=True,
         minimum=64,

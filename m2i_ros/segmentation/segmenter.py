@@ -12,6 +12,10 @@ from m2i_ros.segmentation.weights import find, sha256
 # Pictures larger than this are segmented reduced to it: the shipped weights know pictures of this size, and a network
 # on larger ones is slower than fluoroscopy.
 LARGEST_SIDE = 512
+# Smaller ones are enlarged towards that size, at most so much: their vessels are thinner than those the weights know.
+ENLARGEMENT = 1.5
+# Of a long picture reduced to the largest side, the other side keeps at least the STRIPth part of it.
+STRIP = 4
 # Islands below this area at the isocentre are noise; where the size of a pixel is not known, below this share of the
 # picture (26 pixels of 512x512), which is the same where a detector of 0.3 m is seen.
 SMALLEST_MM2 = 4.4
@@ -42,7 +46,8 @@ class Segmenter:
     weights: 'default', the name of shipped weights, or a path (see `weights.find`).
     engine: 'auto', 'openvino', 'onnxruntime' or 'torch'. threads: CPU threads of the engine.
     threshold: probability from which a pixel is vessel; None: the one calibrated with the weights. May be set later.
-    largest_side: pixels; larger pictures go through the network reduced to it. The mask has the picture's own size.
+    largest_side: pixels; larger pictures go through the network reduced to it, smaller ones enlarged, at most by half
+        and to 512. The mask has the picture's own size.
     polarity: how contrast is shown, 'dark', 'bright', or 'auto': found out, see `Polarity`. May be set later.
     pixel_mm: what one pixel sees at the isocentre, millimetres; None: not known. May be set at any time.
     Raises WeightsError and ValueError for weights, engines and thresholds that are not there, naming those that are.
@@ -135,18 +140,27 @@ class Segmenter:
 
     def _probability(self, picture):
         height, width = picture.shape
-        scale = min(1.0, self.largest_side / max(height, width))
-        if scale < 1:
+        scale = self._scale(height, width)
+        if scale != 1:
             size = (max(32, round(width * scale)), max(32, round(height * scale)))
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            picture = cv2.resize(picture, size, interpolation=how)
         rows, columns = picture.shape
         below, right = (-side % self._weights.multiple for side in (rows, columns))
         if below or right:
             picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REFLECT_101)
         probability = self._engine(picture[None, None])[:rows, :columns]
-        if scale < 1:
+        if scale != 1:
             return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.ascontiguousarray(probability)
+
+    def _scale(self, height, width):
+        """Return the scale at which a picture goes through the network."""
+        longest, shortest = max(height, width), min(height, width)
+        if longest > self.largest_side:
+            # A strip is left wide enough to show what its vessels are.
+            return max(self.largest_side / longest, min(1.0, self.largest_side / STRIP / shortest))
+        return max(1.0, min(ENLARGEMENT, min(LARGEST_SIDE, self.largest_side) / longest))
 
 
 def _without_islands(mask, smallest):
