@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from m2i_ros.geometry import Camera
+from m2i_ros.pipeline import Frame, Pipeline
 from m2i_ros.segmentation import Contrast, ContrastEstimator, VesselMask
 
 NONE, FILLING, FILLED, WASHING_OUT = Contrast
@@ -115,3 +117,23 @@ def test_a_phantom_s_injection_is_followed_by_its_true_masks(anatomy):
     filled = area[[s is FILLED for s in states]]
     assert np.median(filled) > 0.95 * area.max()
     assert area[[s is NONE for s in states]].max() < 0.1 * area.max()
+
+
+def test_the_pipeline_hands_the_registrar_the_state_and_the_segmenter_the_size_of_a_pixel():
+    seen = []
+
+    class Segmenter:
+        def segment(self, image):
+            seen.append(self.pixel_mm)
+            return vessels(0.1 * image.max())
+
+    class Registrar:
+        def register(self, vessels, camera, stamp):
+            seen.append(vessels.contrast)
+
+    pipeline = Pipeline(Segmenter(), Registrar())
+    camera = Camera.from_detector(100, 100, 1.1, 0.3e-3, mirrored=True)
+    pipeline.process(Frame(np.zeros((100, 100), np.float32), 0.0))
+    pipeline.process(Frame(np.ones((100, 100), np.float32), 0.5, camera))
+    # 0.3 mm at the detector are 0.75 / 1.1 of that at the isocentre.
+    assert seen == [None, NONE, pytest.approx(0.3 * 0.75 / 1.1), FILLING]
