@@ -1,12 +1,13 @@
 """The way of a frame: `Frame` -> segmentation -> registration -> `Result`. All that processes frames calls this."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from m2i_ros.geometry import Camera
+from m2i_ros.geometry import Camera, CArm
 from m2i_ros.registration.result import Registration
+from m2i_ros.segmentation.contrast import ContrastEstimator
 from m2i_ros.segmentation.vessel_mask import VesselMask
 
 
@@ -56,22 +57,26 @@ class Result:
 class Pipeline:
     """Segments frames and registers the model to them, in the order given.
 
-    segmenter: has `segment(image) -> VesselMask`.
+    segmenter: has `segment(image) -> VesselMask`; is told the size of a pixel at the isocentre, `pixel_mm`, where the
+    camera is known (of an ordinary C-arm: 0.75 m from the source).
     registrar: has `register(vessels, camera, stamp) -> Registration`; keeps the state between frames.
     """
 
     def __init__(self, segmenter, registrar):
         self.segmenter = segmenter
         self.registrar = registrar
+        self._contrast = ContrastEstimator()
 
     def process(self, frame):
         """Return the `Result` of one `Frame`."""
         start = time.perf_counter()
+        self.segmenter.pixel_mm = 1e3 * CArm.source_to_isocentre / abs(frame.camera.fx) if frame.camera else None
         vessels = self.segmenter.segment(frame.image)
         return self.register(frame, vessels, {'segmentation': time.perf_counter() - start})
 
     def register(self, frame, vessels, latency=None):
         """Return the `Result` of a frame whose vessels are known already (a mask received by topic)."""
         start = time.perf_counter()
+        vessels = replace(vessels, contrast=self._contrast.update(vessels, frame.stamp))
         registration = self.registrar.register(vessels, frame.camera, frame.stamp)
         return Result(frame, vessels, registration, {**(latency or {}), 'registration': time.perf_counter() - start})

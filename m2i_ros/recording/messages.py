@@ -32,7 +32,7 @@ class Messages:
             out.append(('/tf', 'tf2_msgs/msg/TFMessage', self._transform(header, registration.T_image_model)))
             kind = 'geometry_msgs/msg/PoseWithCovarianceStamped'
             out.append(('/registration/pose', kind, self._pose(header, registration)))
-        out.append(('/registration/status', 'diagnostic_msgs/msg/DiagnosticStatus', self._status(registration, stamp)))
+        out.append(('/registration/status', 'diagnostic_msgs/msg/DiagnosticStatus', self._status(result, stamp)))
         return out
 
     def _make(self, kind, *fields):
@@ -75,18 +75,20 @@ class Messages:
         with_covariance = self._make('geometry_msgs/msg/PoseWithCovariance', pose, covariance)
         return self._make('geometry_msgs/msg/PoseWithCovarianceStamped', header, with_covariance)
 
-    def _status(self, registration, stamp):
+    def _status(self, result, stamp):
+        registration = result.registration
         pairs = [
             self._make('diagnostic_msgs/msg/KeyValue', key, value)
-            for key, value in status_values(registration, stamp).items()
+            for key, value in status_values(result, stamp).items()
         ]
         message = registration.reason or registration.state.value
         level = 0 if registration.accepted else 1
         return self._make('diagnostic_msgs/msg/DiagnosticStatus', level, 'registration', message, '', pairs)
 
 
-def status_values(registration, stamp):
-    """Return the {key: value}, as text, of a `registration/status`; stamp: ns."""
+def status_values(result, stamp):
+    """Return the {key: value}, as text, of a `registration/status` of a `Result`; stamp: ns."""
+    registration = result.registration
     return {
         'state': registration.state.value,
         'accepted': str(registration.accepted).lower(),
@@ -95,5 +97,6 @@ def status_values(registration, stamp):
         'recall': f'{registration.recall:.4g}',
         'precision': f'{registration.precision:.4g}',
         'residual_mm': f'{registration.residual_mm:.4g}',
+        'contrast': result.vessels.contrast.value,
         'stamp': f'{stamp // 10**9}.{stamp % 10**9:09d}',
     }

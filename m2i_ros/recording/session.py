@@ -61,6 +61,7 @@ class Session:
         self._mask_arrivals = deque(maxlen=RECENT)
         self._first_mask_arrival = None
         self._state = 'waiting'
+        self._contrast = ''
         self._states = Counter()
         self._figures = {key: array('d') for key in (*TIMES, *MASK_SCORES, *POSE_ERRORS)}
         self._engine = {}
@@ -119,6 +120,7 @@ class Session:
             return
         moment = self._moment(stamp)
         moment.state = self._state = values.get('state', '')
+        self._contrast = values.get('contrast', '')
         moment.confidence = _number(values, 'confidence')
         self._states[moment.state] += 1
         self._answers += 1
@@ -174,6 +176,8 @@ class Session:
         if self.source.get('frame'):
             parts.append(f'{self.source["frame"]:>4}/{self.source.get("of", "?")}')
         parts.append(f'{self._state.upper():<9}')
+        if self._contrast:
+            parts.append(f'contrast {self._contrast.replace("_", " "):<11}')
         parts.append(f'{sum(now - t < 2e9 for t in self._mask_arrivals) / 2:4.1f} fps')
         if latency := self._figures['latency_ms'][-RECENT:]:
             parts.append('latency p50 {:3.0f} p99 {:3.0f} ms'.format(*np.percentile(latency, (50, 99))))

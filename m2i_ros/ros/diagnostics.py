@@ -26,11 +26,12 @@ def status(level, name, message, values):
     return DiagnosticStatus(level=level, name=name, message=message, values=pairs)
 
 
-def registration_status(registration, stamp, latency, drops):
+def registration_status(registration, stamp, latency, drops, contrast=''):
     """Return the `registration/status` of one frame.
 
     registration: `Registration`. stamp: the image's builtin_interfaces/Time. drops: frames overwritten by newer ones.
-    latency: seconds, {'total', 'segmentation', 'registration'}, where known.
+    latency: seconds, {'total', 'segmentation', 'registration'}, where known. contrast: the value of the `Contrast`, ''
+    where no frame was looked at yet.
     """
     values = {
         'state': registration.state.value,
@@ -46,6 +47,8 @@ def registration_status(registration, stamp, latency, drops):
         'drops': drops,
         'stamp': decimal(stamp),
     }
+    if contrast:
+        values['contrast'] = contrast
     state = registration.state
     return status(_LEVELS[state], 'registration', registration.reason or state.value, values)
 

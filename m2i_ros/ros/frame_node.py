@@ -31,7 +31,8 @@ class FrameNode(Node):
     A subclass builds its parts in its constructor, calls `listen` last, and provides
     - `process(messages, arrived)`: work on what was received, on the worker's thread. A FrameError is told, throttled.
     - `topics`: its parts. Each has `changed(names)` for live parameters, `refused(header, reason)` for a frame that was
-      not processed, `reset()` to forget what it keeps between frames, and `values()` for the diagnostics.
+      not processed, `reset()` to forget what it keeps between frames, `rewound()` for stamps that went back, and
+      `values()` for the diagnostics.
     """
 
     topics = ()
@@ -107,6 +108,8 @@ class FrameNode(Node):
                 f'image stamps went back from {decimal(last)} to {decimal(stamp)}: a recording that starts again, or '
                 f'two publishers on {self.image_topic}?',
             )
+            for topics in self.topics:
+                topics.rewound()
         try:
             self.process(messages, arrived)
         except FrameError as error:

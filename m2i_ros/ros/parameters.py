@@ -10,6 +10,7 @@ import textwrap
 from dataclasses import dataclass, fields
 
 from m2i_ros.registration.settings import RegistrationSettings
+from m2i_ros.segmentation.polarity import POLARITIES
 from m2i_ros.segmentation.segmenter import LARGEST_SIDE
 from m2i_ros.sources.opening import KINDS
 
@@ -126,11 +127,18 @@ SEGMENTATION = (
     Parameter(
         'segmentation.largest_side',
         LARGEST_SIDE,
-        'Larger pictures go through the network reduced to this; the mask has the size of the picture.',
+        'Larger pictures go through the network reduced to this, small ones enlarged; masks have their size.',
         'px',
         live=True,
         minimum=64,
         maximum=4096,
+    ),
+    Parameter(
+        'segmentation.polarity',
+        'auto',
+        'How contrast is shown; auto: found out from the pictures.',
+        live=True,
+        choices=POLARITIES,
     ),
 )
 MODEL = (
@@ -211,7 +219,7 @@ SOURCE = (
     Parameter(
         'image_transport', 'raw', 'Publish `image` (raw) or `image/compressed` (PNG).', choices=('raw', 'compressed')
     ),
-    Parameter('anatomy', 'iliofemoral', 'Of the phantom.', choices=('iliofemoral', 'aortic_root')),
+    Parameter('anatomy', 'iliofemoral', 'Of the phantom.', choices=('iliofemoral', 'aortic_root', 'aortic_arch')),
     Parameter('seed', 0, 'Of the phantom: another seed is another patient.', minimum=0, maximum=2**31 - 1),
     Parameter('width', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
     Parameter('height', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),

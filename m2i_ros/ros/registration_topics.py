@@ -67,6 +67,7 @@ class RegistrationTopics:
         self._size = None
         self._waiting_since = None
         self._state = State.WAITING
+        self._contrast = ''
         self._sent = {}  # stamps whose TF was sent, oldest first
         self._start_from_view()
 
@@ -111,6 +112,7 @@ class RegistrationTopics:
         arrived: monotonic seconds when the image came.
         """
         registration = self._explained(result.registration)
+        self._contrast = result.vessels.contrast.value
         stamp = nanoseconds(header.stamp)
         if registration.accepted and stamp not in self._sent:
             self._sent[stamp] = None
@@ -131,6 +133,9 @@ class RegistrationTopics:
         """Forget the track; the search starts from the initial pose."""
         self.registrar.reset()
 
+    def rewound(self):
+        """The stamps went back: the registrar sees it for itself, and says so."""
+
     def changed(self, names):
         """Take live parameters over."""
         if any(name.startswith('registration.') for name in names):
@@ -143,6 +148,7 @@ class RegistrationTopics:
         model = self.model
         return {
             'state': self._state.value,
+            'contrast': self._contrast,
             'model': model.name if model else self._model_problem,
             'model_hash': model.hash if model else '',
         }
@@ -232,7 +238,8 @@ class RegistrationTopics:
 
     def _publish_status(self, registration, header, latency):
         self._state = registration.state
-        self._status.publish(registration_status(registration, header.stamp, latency, self._node.mailbox.dropped))
+        drops = self._node.mailbox.dropped
+        self._status.publish(registration_status(registration, header.stamp, latency, drops, self._contrast))
 
     def _take_camera_info(self, message):
         try:

@@ -23,8 +23,10 @@ class SegmentationTopics:
             settings['threads'],
             settings['threshold'] or None,
             settings['largest_side'],
+            settings['polarity'],
         )
         self.segmenter.segment(np.zeros((512, 512), np.uint8))  # engines compile at the first frame: not at a live one
+        self.segmenter.reset()
         self._mask = node.create_publisher(Image, 'vessel/mask', RELIABLE)
         self._probability = node.create_publisher(Image, 'vessel/probability', RELIABLE)
 
@@ -40,7 +42,12 @@ class SegmentationTopics:
         """A frame that could not be processed has no mask."""
 
     def reset(self):
-        """Nothing is kept between frames."""
+        """Forget the pictures so far: whether contrast is dark or bright is found out anew."""
+        self.segmenter.reset()
+
+    def rewound(self):
+        """The stamps went back: another run."""
+        self.reset()
 
     def changed(self, names):
         """Take live parameters over."""
@@ -48,6 +55,8 @@ class SegmentationTopics:
             self.segmenter.threshold = self._node.parameters['segmentation.threshold'] or None
         if 'segmentation.largest_side' in names:
             self.segmenter.largest_side = self._node.parameters['segmentation.largest_side']
+        if 'segmentation.polarity' in names:
+            self.segmenter.polarity = self._node.parameters['segmentation.polarity']
 
     def values(self):
         """Return what the diagnostics say of the engine."""
@@ -57,4 +66,5 @@ class SegmentationTopics:
             'weights': info['weights'],
             'weights_hash': info['hash'],
             'threshold': info['threshold'],
+            'polarity': info['polarity'],
         }

@@ -76,12 +76,17 @@ class DeepResidualUNet(nn.Module):
         self.shuffle = nn.PixelShuffle(stem)
 
     def forward(self, x):
+        return self.shuffle(self.head(self.levels(x)[-1]))
+
+    def levels(self, x):
+        """Return the decoder's features, coarse to fine: (B, 4w, H/4s, W/4s), (B, 2w, H/2s, W/2s), (B, w, H/s, W/s)."""
         x = self.unshuffle(x)
-        skips = []
+        skips, features = [], []
         for unit in self.encoder:
             x = unit(x)
             skips.append(x)
         x = self.bridge(x)
         for unit, skip in zip(self.decoder, reversed(skips)):
             x = unit(torch.cat([self.up(x), skip], dim=1))
-        return self.shuffle(self.head(x))
+            features.append(x)
+        return features

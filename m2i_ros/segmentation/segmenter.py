@@ -5,21 +5,30 @@ import numpy as np
 
 from m2i_ros.segmentation.collimator import valid_area
 from m2i_ros.segmentation.engines import make_engine
+from m2i_ros.segmentation.polarity import POLARITIES, Polarity, inverted
 from m2i_ros.segmentation.vessel_mask import VesselMask
 from m2i_ros.segmentation.weights import find, sha256
 
 # Pictures larger than this are segmented reduced to it: the shipped weights know pictures of this size, and a network
 # on larger ones is slower than fluoroscopy.
 LARGEST_SIDE = 512
-# Islands below this share of the picture (26 pixels of 512x512) are noise.
-SMALLEST_ISLAND = 1e-4
+# Smaller ones are enlarged towards that size, at most so much: their vessels are thinner than those the weights know.
+ENLARGEMENT = 1.5
+# Of a long picture reduced to the largest side, the other side keeps at least the STRIPth part of it.
+STRIP = 4
+# Islands below this area at the isocentre are noise; where the size of a pixel is not known, below this share of the
+# picture (26 pixels of 512x512), which is the same where a detector of 0.3 m is seen.
+SMALLEST_MM2 = 4.4
+SMALLEST_SHARE = 1e-4
+# Probability of what is vessel without doubt, when polarities are compared.
+NO_DOUBT = 0.8
 
 
 def normalise_grey(image, valid):
     """Return (H, W) float32: grey values so that the darkest 1% and brightest 1% inside `valid` become 0 and 1.
 
-    Outside `valid` the value is 0.5. Training and inference both go through here. Polarity is left as it is: the
-    weights know contrast shown dark, as is the custom, best.
+    Outside `valid` the value is 0.5. Training and inference both go through here. The weights know
+    contrast shown dark, as is the custom: other pictures come here inverted.
     """
     sample, inside = image[::3, ::3], valid[::3, ::3]
     low, high = np.percentile(sample[inside] if inside.any() else sample, (1, 99))
@@ -37,16 +46,48 @@ class Segmenter:
     weights: 'default', the name of shipped weights, or a path (see `weights.find`).
     engine: 'auto', 'openvino', 'onnxruntime' or 'torch'. threads: CPU threads of the engine.
     threshold: probability from which a pixel is vessel; None: the one calibrated with the weights. May be set later.
-    largest_side: pixels; larger pictures go through the network reduced to it. The mask has the picture's own size.
+    largest_side: pixels; larger pictures go through the network reduced to it, smaller ones enlarged, at most by half
+        and to 512. The mask has the picture's own size.
+    polarity: how contrast is shown, 'dark', 'bright', or 'auto': found out, see `Polarity`. May be set later.
+    pixel_mm: what one pixel sees at the isocentre, millimetres; None: not known. May be set at any time.
     Raises WeightsError and ValueError for weights, engines and thresholds that are not there, naming those that are.
+
+    Pictures are taken for one stream, in their order: `reset` between those that do not belong together.
     """
 
-    def __init__(self, weights='default', engine='auto', threads=2, threshold=None, largest_side=LARGEST_SIDE):
+    def __init__(
+        self,
+        weights='default',
+        engine='auto',
+        threads=2,
+        threshold=None,
+        largest_side=LARGEST_SIDE,
+        polarity='auto',
+    ):
         self._weights = find(weights)
         self._engine_name, self._engine = make_engine(engine, self._weights, threads)
         self._hash = sha256(self._engine.path)
         self.threshold = threshold
         self.largest_side = largest_side
+        self.pixel_mm = None
+        self._stream = Polarity(self._amount)
+        self._bright = False
+        self.polarity = polarity
+
+    def reset(self):
+        """Forget the stream so far: the next picture is the first of another."""
+        self._stream.reset()
+
+    @property
+    def polarity(self):
+        return self._polarity
+
+    @polarity.setter
+    def polarity(self, value):
+        if value not in POLARITIES:
+            raise ValueError(f'polarity {value!r} is unknown: use one of {", ".join(POLARITIES)}')
+        self._polarity = value
+        self.reset()
 
     @property
     def threshold(self):
@@ -61,41 +102,70 @@ class Segmenter:
 
     @property
     def info(self):
-        """dict: engine, weights (their name), hash (SHA-256 of the file in use), threshold."""
+        """dict: engine, weights (their name), hash (SHA-256 of the file in use), threshold, polarity (the last
+        picture's)."""
         return {
             'engine': self._engine_name,
             'weights': self._weights.name,
             'hash': self._hash,
             'threshold': self._threshold,
+            'polarity': 'bright' if self._bright else 'dark',
         }
 
     def segment(self, image):
         """Return the `VesselMask` of a grey picture, (H, W) uint8, uint16 or float32, finite, at least 32x32."""
-        valid = valid_area(image)
-        probability = self._probability(normalise_grey(image, valid))
-        probability[~valid] = 0
+        self._bright = self._stream.bright(image) if self._polarity == 'auto' else self._polarity == 'bright'
+        probability, valid = self._vessels(image, self._bright)
         mask = (probability >= self._threshold).view(np.uint8)
-        return VesselMask(_without_islands(mask), valid, probability)
+        return VesselMask(_without_islands(mask, self._smallest_island(mask.size)), valid, probability)
+
+    def _vessels(self, image, bright):
+        """Return probability (H, W) and valid area (H, W) of a picture in which contrast is bright, or dark."""
+        dark = inverted(image) if bright else image
+        valid = valid_area(dark)
+        if bright:  # a shutter drawn black, whatever the polarity
+            valid &= valid_area(image)
+        probability = self._probability(normalise_grey(dark, valid))
+        probability[~valid] = 0
+        return probability, valid
+
+    def _amount(self, image, bright):
+        """Return the number of pixels that are vessel without doubt."""
+        return np.count_nonzero(self._vessels(image, bright)[0] > NO_DOUBT)
+
+    def _smallest_island(self, pixels):
+        if self.pixel_mm is None:
+            return SMALLEST_SHARE * pixels
+        return SMALLEST_MM2 / self.pixel_mm**2
 
     def _probability(self, picture):
         height, width = picture.shape
-        scale = min(1.0, self.largest_side / max(height, width))
-        if scale < 1:
+        scale = self._scale(height, width)
+        if scale != 1:
             size = (max(32, round(width * scale)), max(32, round(height * scale)))
-            picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            picture = cv2.resize(picture, size, interpolation=how)
         rows, columns = picture.shape
         below, right = (-side % self._weights.multiple for side in (rows, columns))
         if below or right:
             picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REFLECT_101)
         probability = self._engine(picture[None, None])[:rows, :columns]
-        if scale < 1:
+        if scale != 1:
             return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.ascontiguousarray(probability)
 
+    def _scale(self, height, width):
+        """Return the scale at which a picture goes through the network."""
+        longest, shortest = max(height, width), min(height, width)
+        if longest > self.largest_side:
+            # A strip is left wide enough to show what its vessels are.
+            return max(self.largest_side / longest, min(1.0, self.largest_side / STRIP / shortest))
+        return max(1.0, min(ENLARGEMENT, min(LARGEST_SIDE, self.largest_side) / longest))
 
-def _without_islands(mask):
-    """(H, W) uint8, 0 or 1, to 0 or 255 without its smallest 8-connected islands."""
+
+def _without_islands(mask, smallest):
+    """(H, W) uint8, 0 or 1, to 0 or 255 without its 8-connected islands of fewer than `smallest` pixels."""
     # Areas by hand, of vessel pixels only: OpenCV's own statistics take three times as long.
     _, labels = cv2.connectedComponents(mask, connectivity=8)
     areas = np.bincount(labels[mask.view(bool)], minlength=1)
-    return np.where(areas >= SMALLEST_ISLAND * mask.size, 255, 0).astype(np.uint8).take(labels)
+    return np.where(areas >= max(smallest, 1), 255, 0).astype(np.uint8).take(labels)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from m2i_ros.segmentation.contrast import Contrast
+
 
 @dataclass(frozen=True)
 class VesselMask:
@@ -12,8 +14,10 @@ class VesselMask:
     mask: (H, W) uint8, 0 or 255.
     valid: (H, W) bool: inside the collimator. Vessel edges along its border are not vessel walls.
     probability: (H, W) float32 in [0, 1], or None where only the mask is known (a mask received by topic).
+    contrast: how far the injection is, or None where frames are looked at one by one.
     """
 
     mask: np.ndarray
     valid: np.ndarray
     probability: np.ndarray | None = None
+    contrast: Contrast | None = None

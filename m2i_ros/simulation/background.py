@@ -8,16 +8,20 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from m2i_ros.simulation.tubes import draw_tubes, smooth_curve
+from m2i_ros.simulation.devices import meanders, wires
 
 
 @dataclass
 class Scene:
-    """Path lengths (H, W) float32 in metres through soft tissue, bone and metal, beside and around the vessels."""
+    """What lies beside and around the vessels, (H, W) float32 each.
+
+    tissue, bone, metal: path lengths, metres. iodine: contrast that is in no vessel, metres x mg/ml.
+    """
 
     tissue: np.ndarray
     bone: np.ndarray
     metal: np.ndarray
+    iodine: np.ndarray
 
 
 def grid(shape, spacing, centre=(0.0, 0.0)):
@@ -65,18 +69,73 @@ def lung_border(rng, x, y, extent):
     radius = extent * rng.uniform(0.4, 1.5)
     shift = radius + extent * rng.uniform(-0.35, 0.25)
     distance = np.hypot(x - shift * np.cos(angle), y - shift * np.sin(angle)) - radius
-    distance += extent * rng.uniform(0.0, 0.03) * cloud(rng, x.shape, rng.uniform(3, 10))
     soft = extent * rng.uniform(0.005, 0.08)
+    # Where the border is uneven it is blurred, too.
+    distance += soft * rng.uniform(0.0, 0.8) * cloud(rng, x.shape, rng.uniform(2, 8))
     return -rng.uniform(0.02, 0.09) * _step(-distance, soft)
 
 
 def diaphragm(rng, x, y, extent):
-    """Return (H, W) tissue added by a dome from below."""
-    radius = extent * rng.uniform(0.5, 1.6)
-    top = extent * rng.uniform(-0.1, 0.4)
-    inside = radius**2 - (x - extent * rng.uniform(-0.6, 0.6)) ** 2 - (y - top - radius) ** 2
-    depth = np.sqrt(np.maximum(inside, 0)) / radius
-    return rng.uniform(0.02, 0.1) * np.minimum(1, depth * rng.uniform(1.2, 3.5))
+    """Return (H, W) tissue added by a dome from below, its edge sharp where the rays touch it."""
+    radius = extent * rng.uniform(0.7, 2.5)
+    top = extent * rng.uniform(-0.15, 0.42)
+    middle = extent * rng.uniform(-0.6, 0.6)
+    flat = rng.uniform(0.5, 1.0)
+    height = top + flat * (radius - np.sqrt(np.maximum(radius**2 - (x - middle) ** 2, 0)))
+    below = y - height + extent * rng.uniform(0, 0.003) * cloud(rng, x.shape, rng.uniform(3, 8))
+    rise = extent * rng.uniform(0.03, 0.5)
+    depth = np.sqrt(np.clip(below / rise, 0, 1))
+    return rng.uniform(0.015, 0.09) * (rng.uniform(0.2, 0.6) * _step(below, 0.0012) + depth)
+
+
+def heart(rng, x, y, extent):
+    """Return (H, W) tissue added by the heart's shadow: an ellipsoid's chord, with soft, uneven borders."""
+    a, b = extent * rng.uniform(0.35, 0.9, 2)
+    dx, dy = x - extent * rng.uniform(-0.5, 0.5), y - extent * rng.uniform(-0.4, 0.5)
+    turn = rng.uniform(0, np.pi)
+    u = (np.cos(turn) * dx + np.sin(turn) * dy) / a
+    v = (np.cos(turn) * dy - np.sin(turn) * dx) / b
+    inside = 1 - np.hypot(u, v) + rng.uniform(0.0, 0.015) * cloud(rng, x.shape, rng.uniform(2, 6))
+    return rng.uniform(0.02, 0.08) * np.sin(0.5 * np.pi * np.clip(inside * rng.uniform(1.5, 6), 0, 1))
+
+
+def lung_markings(rng, shape, spacing):
+    """Return (H, W) tissue added by vessels of the lung and folds of muscle: faint, blurred, branching streaks.
+
+    Vessels of the lung are 1 to 5 mm wide without contrast in them.
+    """
+    count, extent = int(rng.integers(25, 90)), shape[1]
+    hilum = np.array(shape[::-1]) * rng.uniform(-0.2, 1.2, 2)
+    angles = rng.uniform(0, 2 * np.pi, count)
+    away = extent * rng.exponential(0.4, count)
+    starts = hilum + away[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    angles += rng.normal(0, 0.6, count)
+    curves = meanders(rng, starts, angles, rng.uniform(0.1, 0.5, count) * extent, 0.8)
+    widths = np.exp(rng.uniform(np.log(0.5e-3), np.log(2.5e-3), count))
+    depths = 2 * widths * rng.uniform(0.4, 2.5) * rng.uniform(0.3, 1, count)
+    return wires(curves, np.maximum(0.5, widths / spacing), depths, shape)
+
+
+def wedge(rng, x, y, extent):
+    """Return (H, W) tissue as thick as a wedge filter weighs, pushed in from one side: a straight, soft edge."""
+    angle = rng.uniform(0, 2 * np.pi)
+    distance = x * np.cos(angle) + y * np.sin(angle) - extent * rng.uniform(0.1, 0.5)
+    return rng.uniform(0.01, 0.06) * _step(distance, extent * rng.uniform(0.005, 0.1))
+
+
+def table_edge(rng, x, y, extent):
+    """Return (H, W) tissue as thick as a carbon table, a mattress or an arm weighs: a straight, sharp edge."""
+    angle = rng.choice([0, np.pi]) + rng.normal(0, 0.08)
+    distance = x * np.cos(angle) + y * np.sin(angle) - extent * rng.uniform(0.0, 0.5)
+    rim = np.exp(-((distance / rng.uniform(0.001, 0.004)) ** 2)) * rng.uniform(0, 1)
+    return rng.uniform(0.003, 0.03) * (_step(distance, 0.0008) + rim)
+
+
+def bladder(rng, x, y):
+    """Return (H, W) iodine, metres x mg/ml, in a bladder that collects the contrast of earlier injections."""
+    a, b = rng.uniform(0.025, 0.05, 2)
+    inside = 1 - ((x - rng.normal(0, 0.01)) / a) ** 2 - ((y - 0.09 - rng.normal(0, 0.015)) / b) ** 2
+    return rng.uniform(2, 25) * 2 * min(a, b) * np.sqrt(np.maximum(inside, 0))
 
 
 def bowel_gas(rng, x, y, extent):
@@ -98,15 +157,15 @@ def spine(rng, x, y, across=0.0, tilt=0.0):
     v = np.cos(tilt) * y - np.sin(tilt) * (x - across)
     half, pitch = rng.uniform(0.019, 0.025), rng.uniform(0.028, 0.036)
     phase = (v / pitch + rng.uniform()) % 1.0 - 0.5
-    body = _step(0.41 - np.abs(phase), 0.06)
+    body = _step(0.41 - np.abs(phase), rng.uniform(0.05, 0.13))
     waist = half * (1 - 0.18 * np.cos(np.pi * phase) ** 2)
-    inside = _step(waist - np.abs(u), 0.0025)
+    inside = _step(waist - np.abs(u), rng.uniform(0.002, 0.005))
     rim = np.exp(-(((np.abs(phase) - 0.38) / 0.04) ** 2)) + np.exp(-(((np.abs(u) - waist + 0.002) / 0.0018) ** 2))
     pedicle = np.exp(-(((np.abs(u) - 0.6 * half) / 0.004) ** 2 + ((phase + 0.12) / 0.16) ** 2))
     process = np.exp(-((u / 0.003) ** 2 + ((phase - 0.25) / 0.22) ** 2))
     wings = np.exp(-(((phase + 0.05) / 0.14) ** 2)) * _step(1.9 * half - np.abs(u), 0.004) * 0.18
     return (
-        rng.uniform(0.004, 0.012) * (body * inside * (1 + 0.5 * rim) + 0.5 * pedicle + 0.5 * process + wings)
+        rng.uniform(0.002, 0.008) * (body * inside * (1 + 0.5 * rim) + 0.5 * pedicle + 0.5 * process + wings)
     ).astype(np.float32)
 
 
@@ -124,6 +183,9 @@ def ribs(rng, x, y, extent):
 
 def pelvis(rng, x, y):
     """Return (H, W) bone of both iliac wings, the pelvic ring, the femoral heads and shafts; x = 0 in the middle."""
+    # No two patients' bones are alike, nor the two halves of one.
+    x = x * rng.uniform(0.9, 1.1) + rng.uniform(0, 0.004) * cloud(rng, x.shape, 4)
+    y = y * rng.uniform(0.9, 1.1) + rng.uniform(0, 0.004) * cloud(rng, x.shape, 4)
     out = np.zeros_like(x)
     for side in (-1, 1):
         u = x * side
@@ -147,122 +209,62 @@ def pelvis(rng, x, y):
         )
     u = x / 0.045
     out += 0.008 * _step(1 - u**2 - ((y - 0.005) / 0.055) ** 2, 0.3)
-    return rng.uniform(0.5, 1.2) * out * (1 + 0.12 * cloud(rng, x.shape, 30))
-
-
-def wire(rng, shape, waypoints, radius_px, depth):
-    """Return the (H, W) path length of a thin curve through waypoints (k, 2) in pixels, `depth` metres at its axis."""
-    pixels = smooth_curve(waypoints)
-    segments = np.stack([np.arange(len(pixels) - 1), np.arange(1, len(pixels))], axis=1)
-    steps = np.linalg.norm(np.diff(pixels, axis=0), axis=1)
-    path, _ = draw_tubes(pixels, np.full(len(pixels), radius_px), steps * (depth / (2 * radius_px)), segments, shape)
-    return path
-
-
-def _crossing(rng, shape, wildness):
-    """Waypoints of a curve that crosses the picture, or ends inside it."""
-    size = max(shape)
-    centre = np.array(shape[::-1]) / 2
-    angle = rng.uniform(0, 2 * np.pi)
-    way = np.array([np.cos(angle), np.sin(angle)])
-    normal = np.array([-way[1], way[0]])
-    end = rng.uniform(-0.2, 0.75)
-    t = np.linspace(-0.75, end, rng.integers(4, 8))
-    offset = rng.uniform(-0.4, 0.4) + np.cumsum(rng.normal(0, wildness, len(t)))
-    return centre + size * (t[:, None] * way + offset[:, None] * normal)
-
-
-def devices(rng, shape, spacing, scene, density):
-    """Add catheters, guide wires, leads, clips and sternal wires to `scene`, about `density` of each kind.
-
-    spacing: metres a pixel at the isocentre. None of them is vessel.
-    """
-    for _ in range(rng.poisson(0.8 * density)):
-        # A catheter, 4 to 8 French, of plastic with barium or steel braid; filled with contrast in part.
-        radius = rng.uniform(0.65, 1.35) * 1e-3 / spacing
-        points = _crossing(rng, shape, 0.06)
-        if rng.uniform() < 0.35:
-            points = _hook(rng, points)
-        scene.metal += wire(rng, shape, points, radius, rng.uniform(2e-5, 2.2e-4))
-        if rng.uniform() < 0.3:
-            scene.metal += wire(rng, shape, points, 0.6 * radius, rng.uniform(5e-5, 3e-4))
-        elif rng.uniform() < 0.4:
-            scene.tissue -= wire(rng, shape, points, 0.55 * radius, rng.uniform(0.0, 1e-3))
-    for _ in range(rng.poisson(0.5 * density)):
-        radius = max(0.4, rng.uniform(0.15, 0.45) * 1e-3 / spacing)
-        scene.metal += wire(rng, shape, _crossing(rng, shape, 0.05), radius, rng.uniform(5e-5, 4e-4))
-    for _ in range(rng.poisson(0.25 * density)):
-        # An ECG lead: a wire with a clip at its end.
-        points = _crossing(rng, shape, 0.1)
-        scene.metal += wire(rng, shape, points, max(0.5, 0.4e-3 / spacing), rng.uniform(5e-5, 2.5e-4))
-        tip = points[-1]
-        scene.metal += wire(
-            rng, shape, [tip, tip + rng.normal(0, 3e-3 / spacing, 2)], 3e-3 / spacing, rng.uniform(1e-4, 6e-4)
-        )
-    if rng.uniform() < 0.06 * density:
-        # Sternal wires: twisted loops one above the other.
-        x = rng.uniform(0.2, 0.8) * shape[1]
-        size = rng.uniform(5, 9) * 1e-3 / spacing
-        for y in np.arange(rng.uniform(0, 0.3), 1.1, rng.uniform(0.15, 0.35)) * shape[0]:
-            a = np.linspace(0, rng.uniform(5.0, 6.2), 9)
-            loop = np.stack(
-                [x + size * rng.uniform(0.6, 1.2) * np.cos(a), y + size * rng.uniform(0.4, 0.9) * np.sin(a)], axis=1
-            )
-            scene.metal += wire(rng, shape, loop, max(0.5, 0.4e-3 / spacing), rng.uniform(2e-4, 6e-4))
-    for _ in range(rng.poisson(0.3 * density)):
-        spot = rng.uniform(0, 1, 2) * shape[::-1]
-        scene.metal += wire(
-            rng,
-            shape,
-            [spot, spot + rng.normal(0, 4e-3 / spacing, 2)],
-            max(0.7, 0.6e-3 / spacing),
-            rng.uniform(3e-4, 1e-3),
-        )
-
-
-def _hook(rng, points):
-    """Bend the end of a curve (k, 2) into the hook of a diagnostic catheter."""
-    way = points[-1] - points[-2]
-    size = np.linalg.norm(way) * rng.uniform(0.3, 0.7)
-    way = way / max(np.linalg.norm(way), 1e-9)
-    normal = np.array([-way[1], way[0]]) * rng.choice([-1, 1])
-    turns = np.linspace(0.4, rng.uniform(1.5, 4.0), 5)[:, None]
-    return np.concatenate([points, points[-1] + size * (np.sin(turns) * way + (1 - np.cos(turns)) * normal)])
+    return rng.uniform(0.5, 1.2) * out * (1 + 0.05 * cloud(rng, x.shape, 50))
 
 
 def chest(rng, shape, spacing, centre=(0.0, 0.0)):
     """Return the `Scene` of a chest without vessels."""
-    x, y = grid(shape, spacing, centre)
-    extent = shape[1] * spacing
-    tissue = soft_tissue(rng, shape, spacing, rng.uniform(0.1, 0.2))
-    for maker, chance in ((lung_border, 0.75), (lung_border, 0.35), (diaphragm, 0.5), (diaphragm, 0.15)):
+    x, y, extent = *grid(shape, spacing, centre), shape[1] * spacing
+    u, v = _half(x), _half(y)
+    soft = soft_tissue(rng, u.shape, 2 * spacing, rng.uniform(0.1, 0.2))
+    for maker, chance in ((heart, 0.6), (lung_border, 0.7), (lung_border, 0.3), (wedge, 0.15)):
+        if rng.uniform() < chance:
+            soft += maker(rng, u, v, extent)
+    if rng.uniform() < 0.85:
+        soft += lung_markings(rng, u.shape, 2 * spacing)
+    bone = np.zeros_like(u)
+    if rng.uniform() < 0.35:
+        bone += spine(rng, u, v, extent * rng.uniform(-0.5, 0.5), rng.normal(0, 0.15))
+    for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
+        bone += ribs(rng, u, v, extent)
+    tissue = _full(soft, shape)
+    for maker, chance in ((diaphragm, 0.55), (diaphragm, 0.2), (table_edge, 0.06)):
         if rng.uniform() < chance:
             tissue += maker(rng, x, y, extent)
-    x, y = x[::2, ::2], y[::2, ::2]
-    bone = np.zeros(x.shape, np.float32)
-    if rng.uniform() < 0.3:
-        bone += spine(rng, x, y, extent * rng.uniform(-0.5, 0.5), rng.normal(0, 0.15))
-    for _ in range(rng.choice([0, 1, 2], p=[0.6, 0.28, 0.12])):
-        bone += ribs(rng, x, y, extent)
-    return Scene(np.maximum(tissue, 0.02), _full_size(bone, shape), np.zeros(shape, np.float32))
+    return _scene(tissue, _full(bone, shape), 0.02)
 
 
 def abdomen(rng, shape, spacing, centre=(0.0, 0.0)):
     """Return the `Scene` of a lower abdomen and pelvis without vessels."""
-    x, y = grid(shape, spacing, centre)
-    extent = shape[1] * spacing
-    tissue = soft_tissue(rng, shape, spacing, rng.uniform(0.14, 0.24))
-    if rng.uniform() < 0.7:
-        tissue += bowel_gas(rng, x, y, extent)
+    x, y, extent = *grid(shape, spacing, centre), shape[1] * spacing
+    u, v = _half(x), _half(y)
     across = rng.normal(0, 0.012)
+    soft = soft_tissue(rng, u.shape, 2 * spacing, rng.uniform(0.14, 0.24))
+    if rng.uniform() < 0.7:
+        soft += bowel_gas(rng, u, v, extent)
+    if rng.uniform() < 0.12:
+        soft += wedge(rng, u, v, extent)
     # The thighs end: air beside and between them.
-    edge = rng.uniform(0.17, 0.2) - np.abs(x - across) + 0.02 * np.cos(8 * y)
-    tissue *= _step(edge, 0.03)
-    x, y = x[::2, ::2], y[::2, ::2]
-    bone = spine(rng, x, y, across, rng.normal(0, 0.05)) * _step(-y - 0.02, 0.02) + pelvis(rng, x - across, y)
-    return Scene(np.maximum(tissue, 0.005), _full_size(bone, shape), np.zeros(shape, np.float32))
+    soft *= _step(rng.uniform(0.17, 0.2) - np.abs(u - across) + 0.02 * np.cos(8 * v), 0.03)
+    bone = spine(rng, u, v, across, rng.normal(0, 0.05)) * _step(-v - 0.02, 0.02) + pelvis(rng, u - across, v)
+    tissue = _full(soft, shape)
+    if rng.uniform() < 0.1:
+        tissue += table_edge(rng, x, y, extent)
+    iodine = _full(bladder(rng, u - across, v), shape) if rng.uniform() < 0.2 else None
+    return _scene(tissue, _full(bone, shape), 0.005, iodine)
 
 
-def _full_size(bone, shape):
-    """Return bone, drawn at half the resolution as its edges are soft, at full size and nowhere negative."""
-    return cv2.resize(np.maximum(bone, 0).astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
+def _half(values):
+    """Return a grid (H, W) at half the resolution: what has soft edges is drawn there."""
+    height, width = values.shape
+    return cv2.resize(values, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_LINEAR)
+
+
+def _full(values, shape):
+    return cv2.resize(values.astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _scene(tissue, bone, thinnest, iodine=None):
+    empty = np.zeros_like(tissue)
+    iodine = empty.copy() if iodine is None else iodine
+    return Scene(np.maximum(tissue, thinnest), np.maximum(bone, 0), empty, iodine)

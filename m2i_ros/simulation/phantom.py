@@ -15,6 +15,7 @@ from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_ca
 
 # A lumen counts as visible where contrast takes away this share of the rays.
 VISIBLE = 0.08
+_IODINE = xray.IODINE_PER_MG_ML[xray.ENERGIES_KEV.index(50.0)]
 # The concentration of contrast is smooth: it is mixed at a part of the resolution.
 _COARSE = 4
 
@@ -33,6 +34,7 @@ class _Habit:
 _HABITS = {
     'iliofemoral': _Habit((0.0, -0.0008, -0.003), (0.0, 0.0, 0.0), 0.25, 150.0, background.abdomen),
     'aortic_root': _Habit((0.0005, -0.0015, -0.006), (-0.001, -0.002, -0.004), 0.2, 80.0, background.chest),
+    'aortic_arch': _Habit((0.0003, -0.0008, -0.003), (-0.0008, -0.0015, -0.002), 0.3, 110.0, background.chest),
     'coronary': _Habit((0.0005, -0.0015, -0.006), (-0.002, -0.003, -0.005), 0.12, 280.0, background.chest),
 }
 
@@ -56,7 +58,7 @@ class SimulatedFrame:
 class Phantom:
     """A sequence of `SimulatedFrame`, each computed when asked for; the same arguments give the same frames.
 
-    anatomy: 'iliofemoral', 'aortic_root' or 'coronary'; seed: which patient, which noise.
+    anatomy: one of ANATOMIES; seed: which patient, which noise.
     width, height: pixels. detector: the picture's longer side at the detector, metres.
     frame_rate: 1/s. duration: seconds. injections: when contrast enters the tree, seconds; each takes `plateau` seconds
     and then washes out.
@@ -106,10 +108,13 @@ class Phantom:
         rng = np.random.default_rng((seed, 1))
         at_isocentre = spacing * self.c_arm.source_to_isocentre / self.c_arm.source_to_detector
         scene = self._habit.scene(rng, (height, width), at_isocentre, (0.0, 0.02))
-        self._still = xray.exposure_control(xray.attenuation(scene.tissue, scene.bone, scene.metal))
+        still = (torch.from_numpy(part)[None] for part in (scene.tissue, scene.bone, scene.metal))
+        self._still = xray.beams(*still, self._settings.tube_kv)
+        line = xray.line_integral(self._still)
+        self._exposure = xray.exposure_control(line)
         y, x = np.mgrid[:height, :width]
         self._inside = np.hypot(x - (width - 1) / 2, y - (height - 1) / 2) < collimator * max(width, height) / 2
-        toned = xray.tone(xray.transmit(torch.from_numpy(self._still)[None], self._settings), self._settings)
+        toned = xray.tone(xray.transmit(line + self._exposure, self._settings), self._settings)
         # The window is set once, so that the picture does not pump with the injection.
         self._ends = xray.limits(toned, self._settings, torch.from_numpy(self._inside)[None])
         self._catheter = _catheter(anatomy, self.model.centreline)
@@ -133,9 +138,9 @@ class Phantom:
         T = self.pose(index)
         concentration = self._concentration(index / self.frame_rate)
         iodine, metal = self._moving(T, concentration)
-        attenuation = iodine * np.float32(self._settings.iodine_mg_ml * xray.IODINE_PER_MG_ML)
-        mask = np.where((attenuation > VISIBLE) & self._inside, np.uint8(255), np.uint8(0))
-        image = self._picture(attenuation + np.float32(xray.STEEL) * metal, index)
+        iodine *= np.float32(self._settings.iodine_mg_ml)
+        mask = np.where((iodine > VISIBLE / _IODINE) & self._inside, np.uint8(255), np.uint8(0))
+        image = self._picture(iodine, metal, index)
         if self._mirrored:
             image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
         return SimulatedFrame(image, index / self.frame_rate, T, mask, float(concentration.mean()))
@@ -189,9 +194,10 @@ class Phantom:
         size = self._own_camera.width, self._own_camera.height
         return cv2.resize(filled / np.maximum(whole, 1e-9), size, interpolation=cv2.INTER_LINEAR)
 
-    def _picture(self, moving, index):
-        """Return the (H, W) uint8 picture of the still background and the attenuation `moving` before it."""
-        line = torch.from_numpy(self._still + moving)[None]
+    def _picture(self, iodine, metal, index):
+        """Return the (H, W) uint8 picture of the still background with iodine (m mg/ml) and metal (m) before it."""
+        moving = (torch.from_numpy(part)[None] for part in (iodine, metal))
+        line = xray.line_integral(self._still, *moving) + self._exposure
         noise = torch.randn(line.shape, generator=torch.Generator().manual_seed(self._seed * 1_000_003 + index))
         exposure = xray.expose(xray.transmit(line, self._settings), self._settings, noise)
         grey = xray.display(xray.tone(exposure, self._settings), self._ends, self._settings)[0]
@@ -204,6 +210,9 @@ def _middle(anatomy, tree):
         # Below the bifurcation, so that the iliac arteries down to the femoral heads are in view.
         bifurcation = tree.points[np.flatnonzero(tree.branch == 0)[-1]]
         return bifurcation + (0.0, 0.0, -0.075)
+    if anatomy == 'aortic_arch':
+        # The arch with its branches: the descending aorta goes on out of view.
+        return tree.points[tree.points[tree.branch == 0].argmax(axis=0)[2]] + (0.0, 0.0, -0.01)
     return (tree.points.min(axis=0) + tree.points.max(axis=0)) / 2
 
 
@@ -215,6 +224,9 @@ def _catheter(anatomy, tree):
         # From the right femoral artery into the aorta.
         tip = len(tree.points[tree.branch == 0]) // 3
         entry = int(np.lexsort((tree.points[:, 0], tree.points[:, 2].round(2)))[0])
+    elif anatomy == 'aortic_arch':
+        # From the descending into the ascending aorta.
+        tip, entry = 8, int(np.flatnonzero(tree.branch == 1)[-1])
     else:
         # From the arch into the root.
         tip, entry = int(np.flatnonzero(tree.branch == 1)[2]), int(np.flatnonzero(tree.branch == 2)[-1])

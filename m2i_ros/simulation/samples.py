@@ -2,31 +2,41 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from m2i_ros.geometry import Camera, CArm, apply, rigid
-from m2i_ros.simulation import background, xray
-from m2i_ros.simulation.anatomy import make_centreline
+from m2i_ros.simulation import background, contrast, devices, xray
+from m2i_ros.simulation.anatomy import ANATOMIES, make_centreline
 from m2i_ros.simulation.patients import training_stream
 from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
 
-# Share of the samples, and range of pixel sizes at the isocentre (metres).
-KINDS = {
-    'coronary': (0.45, (0.18e-3, 0.5e-3)),
-    'iliofemoral': (0.33, (0.25e-3, 0.9e-3)),
-    'aortic_root': (0.22, (0.25e-3, 0.8e-3)),
+# For each anatomy: its weight among the samples; its range of pixel sizes at the isocentre, metres; where it lies;
+# how its contrast is diluted (range, as a share); spread of the C-arm's angles, degrees.
+_HABITS = {
+    'coronary': (0.42, (0.18e-3, 0.42e-3), background.chest, (0.7, 1.0), (35, 20)),
+    'iliofemoral': (0.30, (0.22e-3, 0.9e-3), background.abdomen, (0.06, 0.9), (22, 10)),
+    'aortic_root': (0.16, (0.22e-3, 0.7e-3), background.chest, (0.04, 0.5), (25, 15)),
+    'aortic_arch': (0.12, (0.25e-3, 0.8e-3), background.chest, (0.04, 0.5), (30, 12)),
 }
-EMPTY = 0.08
-SUBTRACTED = 0.25
+KINDS = {kind: _HABITS[kind] for kind in _HABITS if kind in ANATOMIES}
+EMPTY = 0.12
+SUBTRACTED = 0.33
+# Air kerma a frame at the detector, Gy: fluoroscopy takes some 20 nGy, which its recursive filter makes look like 60;
+# cine 200 nGy, subtraction 1 uGy and more (Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., ch. 9).
+DOSE = (60e-9, 1e-6)
+# Vessels thinner than this are visible as a haze that nobody draws, metres of radius.
+LEAST_RADIUS = 0.25e-3
 
 
 class TrainingSamples:
     """An endless iterator of batches (image, mask), both (B, 1, S, S) float32 torch tensors in [0, 1].
 
     The mask is 1 on the lumen that can be seen: where contrast stands out of the noise, up to its edge at half
-    contrast. Catheters, leads and bones are not vessel. About 8% of the pictures show no contrast at all.
+    contrast. Catheters, leads and bones are not vessel. About 12% of the pictures show no contrast at all.
 
     size: S, pixels. seed: the same seed gives the same samples; give each worker its own.
     """
@@ -48,29 +58,32 @@ class TrainingSamples:
     def _sample(self):
         """Draw one scene: path lengths, label and how it is to be shown."""
         rng, shape = self._rng, (self.size, self.size)
-        kind = rng.choice(list(KINDS), p=[share for share, _ in KINDS.values()])
-        low, high = KINDS[kind][1]
+        weights = np.array([habit[0] for habit in KINDS.values()])
+        kind = rng.choice(list(KINDS), p=weights / weights.sum())
+        _, (low, high), place, _, _ = KINDS[kind]
         spacing = np.exp(rng.uniform(np.log(low), np.log(high)))
-        place = background.abdomen if kind == 'iliofemoral' else background.chest
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
         scene = place(rng, shape, spacing, centre)
-        background.devices(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.3, 0.5, 0.2]))
+        devices.strewn(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.4, 0.45, 0.15]))
         subtracted = rng.uniform() < SUBTRACTED
-        settings = _draw_settings(rng, subtracted)
-        line = xray.exposure_control(xray.attenuation(scene.tissue, scene.bone, scene.metal))
-        vessel, lumen = np.zeros(shape, np.float32), None
-        if rng.uniform() > EMPTY:
-            vessel, lumen, metal = _draw_vessels(rng, kind, self._tree(kind), spacing, shape, settings)
-            line += np.float32(xray.STEEL) * metal
+        settings = _draw_settings(rng, subtracted, spacing)
+        filled = rng.uniform() > EMPTY
+        vessel, lumen = _draw_vessels(rng, kind, self._tree(kind), spacing, shape, settings, scene, filled)
         return {
-            'line': line,
+            'tissue': scene.tissue,
+            'bone': scene.bone,
+            'metal': scene.metal,
+            'spilt': scene.iodine,
             'vessel': vessel,
-            'lumen': lumen,
+            'lumen': lumen if filled else None,
             'inside': _collimator(rng, shape),
             'border': rng.uniform(0, 0.12),
             'subtracted': subtracted,
-            'shift': rng.normal(0, 0.35, 2) if rng.uniform() < 0.7 else rng.normal(0, 1.5, 2),
+            # Patients breathe and move between mask and filling: pixels, as a whole and unevenly.
+            'shift': rng.normal(0, rng.choice([0.3, 1.0, 3.0], p=[0.5, 0.3, 0.2]), (2, 4, 4)) * rng.choice([0.3, 1.0])
+            + rng.normal(0, rng.choice([0.3, 1.5], p=[0.7, 0.3]), (2, 1, 1)),
             'inverted': rng.uniform() < 0.12,
+            'compression': rng.uniform(0.3, 2.0) if rng.uniform() < 0.3 else 0.0,
             'settings': settings,
         }
 
@@ -81,7 +94,7 @@ class TrainingSamples:
             trees.append(make_centreline(kind, self._rng))
             return trees[-1]
         at = self._rng.integers(len(trees))
-        if self._rng.uniform() < 0.2:
+        if self._rng.uniform() < 0.1:
             trees[at] = make_centreline(kind, self._rng)
         return trees[at]
 
@@ -105,26 +118,25 @@ class TrainingSamples:
             latitude=pair('latitude'),
             grey=pair('grey'),
         )
-        line, vessel, inside = (stack(name) for name in ('line', 'vessel', 'inside'))
+        tissue, bone, metal, spilt, vessel, inside = (
+            stack(name) for name in ('tissue', 'bone', 'metal', 'spilt', 'vessel', 'inside')
+        )
 
         def noise():
-            return torch.randn(line.shape, generator=self._noise, device=device)
+            return torch.randn(vessel.shape, generator=self._noise, device=device)
 
-        clean = xray.transmit(line + vessel, settings)
-        empty = xray.transmit(line, settings)
+        rays = xray.beams(tissue, bone, metal, settings.tube_kv)
+        empty = xray.line_integral(rays, spilt)
+        dose = xray.exposure_control(empty)
+        clean = xray.transmit(xray.line_integral(rays, spilt + vessel) + dose, settings)
+        empty = xray.transmit(empty + dose, settings)
         exposure = xray.expose(clean, settings, noise())
         chosen = [i for i, s in enumerate(samples) if s['subtracted']]
         if chosen:
             # The mask picture of a subtraction: no contrast, taken earlier, so a little elsewhere.
-            theta = torch.eye(2, 3, device=device).repeat(len(chosen), 1, 1)
-            theta[:, :, 2] = torch.tensor(
-                np.array([samples[i]['shift'] for i in chosen]), dtype=torch.float32, device=device
-            ) * (2 / self.size)
-            at = torch.nn.functional.affine_grid(theta, (len(chosen), 1, self.size, self.size), align_corners=False)
             earlier = empty.clone()
-            earlier[chosen] = torch.nn.functional.grid_sample(
-                empty[chosen][:, None], at, padding_mode='border', align_corners=False
-            )[:, 0]
+            shift = torch.tensor(np.stack([samples[i]['shift'] for i in chosen]), dtype=torch.float32, device=device)
+            earlier[chosen] = _displaced(empty[chosen], shift)
             mask = xray.expose(earlier, settings, noise())[chosen]
             exposure[chosen] = exposure[chosen] / mask
             clean[chosen] = clean[chosen] / earlier[chosen]
@@ -132,51 +144,83 @@ class TrainingSamples:
         toned = xray.tone(exposure, settings)
         ends = xray.limits(toned, settings, inside)
         image = xray.display(toned, ends, settings)
-        clean = xray.display(xray.tone(clean, settings), ends, settings)
-        contrast = (xray.display(xray.tone(empty, settings), ends, settings) - clean).cpu().numpy()
-        grain = xray.blur((image - clean) ** 2, 4.0).sqrt().cpu().numpy()
-        label = np.zeros(line.shape, np.float32)
+        # What the contrast takes away, and the noise's size, as they are displayed.
+        bare, clean = xray.curve(empty, settings), xray.curve(clean, settings)
+        lost = bare - clean
+        clean = xray.process(clean, settings)
+        bare = xray.display(clean + lost, ends, settings)
+        clean = xray.display(clean, ends, settings)
+        depth = (bare - clean).cpu().numpy()
+        bare = bare - xray.wide_blur(bare, 16.0)
+        clutter = xray.wide_blur(bare**2, 16.0).clamp(min=0).sqrt().cpu().numpy()
+        grain = xray.wide_blur((image - clean) ** 2, 4.0).clamp(min=0).sqrt().cpu().numpy()
+        label = np.zeros(vessel.shape, np.float32)
         for i, sample in enumerate(samples):
             if sample['lumen'] is not None:
-                label[i] = _visible_label(*sample['lumen'], contrast[i], grain[i])
+                label[i] = _visible_label(*sample['lumen'], depth[i], grain[i], clutter[i])
 
         inverted = column([s['inverted'] for s in samples]) > 0
         image = torch.where(inverted, 1 - image, image)
         image = torch.where(inside, image, column([s['border'] for s in samples]))
+        packed = [i for i, s in enumerate(samples) if s['compression']]
+        if packed:
+            image[packed] = xray.compress(image[packed], column([samples[i]['compression'] for i in packed]))
         return image, (torch.from_numpy(label).to(device) * inside).round()
 
 
-def _draw_settings(rng, subtracted):
+def _displaced(pictures, shift):
+    """Return pictures (B, H, W) moved by `shift` (B, 2, k, k) pixels, smooth between its k x k values.
+
+    Motion between mask and filling is not rigid: Meijering, Zuiderveld and Viergever, IEEE TMI 1999;18:2.
+    """
+    height, width = pictures.shape[-2:]
+    still = torch.eye(2, 3, device=pictures.device).repeat(len(pictures), 1, 1)
+    at = F.affine_grid(still, (len(pictures), 1, height, width), align_corners=False)
+    field = F.interpolate(shift, (height, width), mode='bicubic', align_corners=True).permute(0, 2, 3, 1)
+    scale = torch.tensor([2 / width, 2 / height], device=pictures.device)
+    return F.grid_sample(pictures[:, None], at + field * scale, padding_mode='border', align_corners=False)[:, 0]
+
+
+def _draw_settings(rng, subtracted, spacing):
     # Systems differ in how much of the grey scale a picture fills; subtracted ones often lie flat about its middle.
-    flat = rng.uniform() < (0.7 if subtracted else 0.35)
-    most = (2.5 if subtracted else 0.8) if flat else 0.1
-    subtle = rng.uniform() < 0.3
+    flat = rng.uniform() < (0.75 if subtracted else 0.25)
+    most = (1.0 if subtracted else 0.6) if flat else 0.1
+    subtle = rng.uniform() < 0.4
+    dose = np.exp(rng.uniform(*np.log(DOSE))) * (3 if subtracted else 1)
+    focal_spot = rng.uniform(0.3e-3, 1.0e-3)
     return {
-        'iodine_mg_ml': rng.uniform(60, 300),
-        'photons': np.exp(rng.uniform(np.log(3000), np.log(120000))),
-        'scatter': rng.uniform(0.1, 0.55),
+        'iodine_mg_ml': rng.uniform(150, 350),
+        'tube_kv': rng.uniform(65, 100),
+        # Dose holds behind the patient, where exposure control puts the median signal at exp(-1.5).
+        'photons': xray.photons(dose, 1.4 * spacing) * np.exp(1.5),
+        'scatter': rng.uniform(0.1, 0.5),
         'scatter_blur': rng.uniform(12, 40),
-        'blur': rng.uniform(0.5, 1.5),
-        'electronic_noise': rng.uniform(0, 0.003),
+        'glare': rng.uniform(0, 0.1),
+        # A focal spot is magnified by 0.4 where the picture is by 1.4; a screen and a lens or a diode add to it.
+        'blur': np.hypot(0.3 * 0.4 / 1.4 * focal_spot / spacing, rng.uniform(0.5, 1.2)),
+        'electronic_noise': rng.uniform(0, 0.002),
         'vignetting': rng.uniform(0, 0.3),
-        'tone': rng.uniform(0, 1),
-        'edge_gain': 0.0 if subtle else rng.uniform(0, 1.5),
-        'edge_blur': rng.uniform(1, 5),
-        'smoothing': rng.choice([0.0, rng.uniform(0.3, 1.2)], p=[0.35, 0.65]),
-        'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.005, 0.05), rng.uniform(0.02, 0.3)])),
+        'tone': rng.uniform(0, 0.3) if subtracted else rng.uniform(0, 1) ** 1.5,
+        'flattening': 0.0 if rng.uniform() < 0.6 else rng.uniform(0.1, 0.8),
+        'edge_gain': 0.0 if subtle else rng.uniform(0, 1.2),
+        'edge_blur': rng.uniform(1.5, 5),
+        'smoothing': 0.0 if rng.uniform() < 0.06 else rng.uniform(0.6, 1.2),
+        'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.002, 0.05), rng.uniform(0.02, 0.2)])),
+        'least_width': rng.uniform(0.1, 0.5) if subtracted else rng.uniform(0.25, 0.7),
         'latitude': tuple(rng.uniform(0, most, 2)),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }
 
 
-def _draw_vessels(rng, kind, tree, spacing, shape, settings):
-    """Return what the contrast takes away (H, W), the lumen to label (pixels, radii, segments), a catheter's metal."""
+def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
+    """Return contrast in the vessels (H, W), metres x mg/ml, and the lumen to label (pixels, radii, segments).
+
+    Catheters, stents, calcium and spilt contrast are added to `scene`. filled: whether there is contrast at all.
+    """
+    _, _, _, dilution, angles = KINDS[kind]
     tree = replace(tree, points=tree.points * rng.normal(1.0, 0.06, 3), radii=tree.radii * rng.uniform(0.85, 1.2))
     points, radii = tree.points, tree.radii
-    arm = CArm(
-        np.deg2rad(rng.uniform(-60, 60) if kind != 'iliofemoral' else rng.normal(0, 22)),
-        np.deg2rad(rng.uniform(-35, 35) if kind != 'iliofemoral' else rng.normal(0, 10)),
-    )
+    arm = CArm(*np.deg2rad(np.clip(rng.normal(0, angles), -60, 60)))
     magnification = arm.source_to_detector / arm.source_to_isocentre
     camera = Camera.from_detector(
         shape[1], shape[0], arm.source_to_detector, spacing * magnification, bool(rng.integers(2))
@@ -185,45 +229,120 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings):
     focus = share * points[rng.integers(len(points))] + (1 - share) * points.mean(axis=0)
     focus += rng.normal(0, 0.12 * shape[0] * spacing, 3)
     T_image_model = arm.T_image_isocentre @ rigid(rng.normal(0, 0.08, 3)) @ rigid(translation=-focus)
-    points_image = apply(T_image_model, points)
-    pixels = camera.project(points_image)
-    radii_px = radii * camera.fy / points_image[:, 2]
+    intensifier = (rng.uniform(0, 0.06), rng.normal(0, 0.03)) if rng.uniform() < 0.3 else (0.0, 0.0)
 
-    concentration = np.ones(len(points))
-    if rng.uniform() < 0.35:
-        # The bolus on its way: a front, a tail, blurred by mixing.
+    def project(points_image):
+        return xray.distort(camera.project(points_image), shape, *intensifier)
+
+    points_image = apply(T_image_model, points)
+    pixels = project(points_image)
+    radii_px = radii * camera.fy / points_image[:, 2]
+    segments, lengths = open_segments(tree)
+    pixel = points_image[:, 2].mean() / camera.fy
+
+    _add_devices(rng, kind, tree, pixels, radii_px, pixel, scene)
+    iodine = settings['iodine_mg_ml'] * np.exp(rng.uniform(*np.log(dilution))) if filled else 0.0
+    for outer, steel, full in _catheters(rng, kind):
+        axis = apply(T_image_model, _catheter_axis(rng, kind, tree))
+        tube, inner = _draw_catheter(project(axis), axis, outer, camera.fy, shape)
+        scene.metal += steel * tube
+        # Contrast comes through the catheter undiluted; it is not vessel.
+        scene.iodine += full * settings['iodine_mg_ml'] * inner
+    if not filled:
+        return np.zeros(shape, np.float32), None
+
+    amount = iodine * _concentration(rng, tree)
+    mid = amount[segments].mean(axis=1)
+    vessel = draw_tubes(pixels, radii_px, lengths * mid, segments, shape)[0]
+    down = T_image_model[:2, 1]
+    if kind != 'coronary' and rng.uniform() < 0.3 and np.linalg.norm(down) > 0.3:
+        # The patient lies on the back: contrast sinks to the posterior wall.
+        low = contrast.layered(pixels, radii_px, down, rng.uniform(0.65, 0.85))
+        sunk = rng.uniform(0.1, 0.5)
+        vessel = (1 - sunk) * vessel + sunk * draw_tubes(*low, lengths * mid, segments, shape)[0]
+    if rng.uniform() < 0.5:
+        streaks = rng.uniform(0.3, 1.5) * np.median(radii_px) + 2
+        vessel = contrast.swirled(rng, vessel, streaks, rng.uniform(0.02, 0.3 if kind != 'coronary' else 0.12))
+    if kind == 'coronary':
+        if rng.uniform() < 0.5:
+            size = rng.uniform(2e-3, 9e-3) / pixel
+            at = pixels[0] + rng.normal(0, 0.6 * size, 2)
+            scene.iodine += iodine * rng.uniform(1e-3, 8e-3) * contrast.puff(rng, shape, at, size)
+        if rng.uniform() < 0.6:
+            scene.iodine += iodine * _twigs(rng, pixels, pixel, shape)
+    if rng.uniform() < (0.5 if kind in ('coronary', 'aortic_root') else 0.1):
+        # The heart moves at 10 to 100 mm/s (Husmann et al., Radiology 2007;245:567), pulses take 3 to 10 ms.
+        speed, angle = rng.uniform(0.01, 0.1) / pixel, rng.uniform(0, 2 * np.pi)
+        velocity = speed * np.array([np.cos(angle), np.sin(angle)])
+        lag = rng.choice([0.0, rng.uniform(0.02, 0.35)])
+        kernel = xray.motion_kernel(velocity * rng.uniform(3e-3, 1e-2), lag, np.clip(velocity / 15, -9, 9))
+        vessel = cv2.filter2D(vessel, -1, kernel, borderType=cv2.BORDER_CONSTANT)
+    # People draw the lumen's edge where the contrast is half, which the blur widens where the vessel is thin.
+    drawn = np.sqrt((radii_px - np.minimum(0.134 * radii_px, 0.7)) ** 2 + (0.8 * settings['blur']) ** 2)
+    thick = (radii[segments] > LEAST_RADIUS).all(axis=1)
+    return vessel, (pixels, drawn, segments[thick])
+
+
+def _concentration(rng, tree):
+    """Return the concentration (N,) at a tree's points, 0 to 1."""
+    concentration = np.ones(len(tree.points))
+    if rng.uniform() < 0.3:
         travel = flow_distance(tree)
         longest = travel.max()
-        front, length, mixing = (
+        concentration = contrast.bolus(
+            travel,
             rng.uniform(0.25, 1.4) * longest,
             rng.uniform(0.3, 1.5) * longest,
             rng.uniform(0.02, 0.15) * longest,
         )
-        concentration = _sigmoid((front - travel) / mixing) * (1 - _sigmoid((front - length - travel) / mixing))
-    if rng.uniform() < 0.3:
-        concentration = concentration * rng.uniform(0.15, 1.0, tree.branch.max() + 1)[tree.branch]
-    segments, lengths = open_segments(tree)
-    iodine = settings['iodine_mg_ml'] * xray.IODINE_PER_MG_ML
-    if kind == 'aortic_root':
-        iodine *= rng.uniform(0.1, 0.5)
-    elif kind == 'iliofemoral':
-        iodine *= rng.uniform(0.2, 0.9)
-    mid = concentration[segments].mean(axis=1)
-    vessel, _ = draw_tubes(pixels, radii_px, lengths * mid * iodine, segments, shape)
+    if rng.uniform() < 0.25:
+        concentration = concentration * rng.uniform(0.25, 1.0, tree.branch.max() + 1)[tree.branch]
+    return concentration
 
-    metal = np.zeros(shape, np.float32)
+
+def _add_devices(rng, kind, tree, pixels, radii_px, pixel, scene):
+    """Add calcium, stents and valve frames on a tree to `scene`."""
+    shape = scene.bone.shape
+    if rng.uniform() < (0.15 if kind == 'coronary' else 0.35):
+        curves, radii, depths = devices.plaques(rng, pixels, radii_px, tree.branch, pixel, int(rng.integers(2, 25)))
+        scene.bone += devices.wires(curves, radii, depths, shape)
+    if rng.uniform() < (0.25 if kind == 'aortic_root' else 0.1):
+        # A valve's frame sits at the inflow, a stent anywhere.
+        valve = kind == 'aortic_root' and rng.uniform() < 0.8
+        run = np.flatnonzero(tree.branch == (0 if valve else rng.integers(tree.branch.max() + 1)))
+        length = int(rng.integers(10, 40))
+        start = max(0, len(run) - length) if valve else int(rng.integers(0, max(1, len(run) - length)))
+        run = run[start : start + length]
+        if len(run) > 5:
+            radius = radii_px[run].mean()
+            mesh = devices.stent(
+                pixels[run],
+                radii_px[run],
+                rng.uniform(2.5, 7) * radius,
+                int(rng.integers(3, 8)),
+                rng.uniform(0, 2 * np.pi),
+            )
+            wire = rng.uniform(0.05e-3, 0.3e-3) * (1.0 if kind != 'coronary' else 0.4)
+            scene.metal += devices.wires(mesh, max(0.4, wire / pixel), rng.uniform(0.3, 1) * wire, shape)
+
+
+def _catheters(rng, kind):
+    """Return what lies in the vessels: (outer radius in metres, steel as a share, how full of contrast) each.
+
+    Diagnostic and guide catheters 4 to 8 French, sheaths 14 to 20 French, guide wires 0.018 to 0.035 inch.
+    """
+    out = []
     if rng.uniform() < (0.85 if kind == 'coronary' else 0.5):
-        axis = _catheter(rng, kind, tree)
-        steel, inner = _draw_catheter(rng, apply(T_image_model, axis), camera)
-        metal += steel
-        # Contrast leaves a guide catheter at its tip, so it is full; it is not vessel.
-        vessel += inner * iodine * rng.choice([rng.uniform(0, 0.4), rng.uniform(0.5, 1.0)])
-    # People draw the lumen's edge where the contrast is half, which the blur widens where the vessel is thin.
-    drawn = np.sqrt((radii_px - np.minimum(0.134 * radii_px, 0.7)) ** 2 + (0.8 * settings['blur']) ** 2)
-    return vessel, (pixels, drawn, segments), metal
+        full = rng.choice([0.0, rng.uniform(0.1, 0.4), rng.uniform(0.5, 1.0)])
+        out.append((rng.uniform(0.65, 1.3) * 1e-3, rng.uniform(0.01, 0.12), full))
+    if kind == 'iliofemoral' and rng.uniform() < 0.15:
+        out.append((rng.uniform(2.3, 3.3) * 1e-3, rng.uniform(0.005, 0.03), 0.0))
+    if kind != 'coronary' and rng.uniform() < 0.3:
+        out.append((rng.uniform(0.23, 0.45) * 1e-3, rng.uniform(0.3, 1.0), 0.0))
+    return out
 
 
-def _catheter(rng, kind, tree):
+def _catheter_axis(rng, kind, tree):
     """Return the axis (n, 3) of the catheter that brings the contrast, or of another device in the lumen."""
     if kind == 'coronary':
         return guide_catheter(tree, rng.normal(0, 0.03, 3))
@@ -233,39 +352,49 @@ def _catheter(rng, kind, tree):
     )
 
 
-def _draw_catheter(rng, axis_image, camera):
-    """Return path lengths (H, W) through the catheter's metal and through its inner lumen."""
-    pixels = camera.project(axis_image)
-    outer = rng.uniform(0.65, 1.15) * 1e-3 * camera.fy / axis_image[:, 2]
+def _draw_catheter(pixels, axis_image, outer, focal_length, shape):
+    """Return path lengths (H, W), metres, through a round catheter and through its inner lumen."""
+    radii_px = np.maximum(0.4, outer * focal_length / axis_image[:, 2])
     segments = np.stack([np.arange(len(pixels) - 1), np.arange(1, len(pixels))], axis=1)
-    shape = (camera.height, camera.width)
     steps = np.linalg.norm(np.diff(axis_image, axis=0), axis=1)
-    steel, _ = draw_tubes(pixels, outer, steps * rng.uniform(0.01, 0.12), segments, shape)
-    inner, _ = draw_tubes(pixels, 0.75 * outer, steps, segments, shape)
-    return steel, inner
+    tube, _ = draw_tubes(pixels, radii_px, steps, segments, shape)
+    inner, _ = draw_tubes(pixels, 0.75 * radii_px, steps, segments, shape)
+    return tube, inner
 
 
-def _visible_label(pixels, radii_px, segments, contrast, grain):
+def _twigs(rng, pixels, pixel, shape):
+    """Return the path (H, W), metres, through the finest branches of a tree, below what anybody draws."""
+    starts = pixels[rng.integers(0, len(pixels), int(rng.integers(8, 60)))]
+    starts = starts[((starts > -20) & (starts < np.array(shape[::-1]) + 20)).all(axis=1)]
+    count = len(starts)
+    lengths = rng.uniform(5e-3, 25e-3, count) / pixel
+    curves = devices.meanders(rng, starts, rng.uniform(0, 2 * np.pi, count), lengths, 1.2)
+    radii = rng.uniform(0.06e-3, 0.22e-3, count)
+    drawn = np.maximum(0.5, radii / pixel)
+    # What is drawn too wide, for it is below a pixel, is drawn thinner.
+    return devices.wires(curves, drawn, np.pi * radii**2 / (2 * drawn * pixel), shape)
+
+
+def _visible_label(pixels, radii_px, segments, contrast, grain, clutter):
     """Return the label (H, W) of the lumen where it can be seen.
 
-    contrast: (H, W) grey that the contrast takes away; grain: (H, W) standard deviation of the noise, grey. A vessel is
-    seen where its contrast at the axis, summed over the patch an eye takes in, stands out of the noise's sum.
+    contrast: (H, W) grey that the contrast takes away; grain: (H, W) standard deviation of the noise, grey; clutter:
+    (H, W) that of what lies around. A vessel is seen where its contrast at the axis, summed over the patch an eye takes
+    in, stands out of the noise's sum (the model of Rose, J Opt Soc Am 1948;38:196: 5, and a little for noise that is
+    not white), and, if it is wide, out of what lies around.
     """
     shape = contrast.shape
     at = np.rint(pixels)
     on = ((at >= 0) & (at < shape[::-1])).all(axis=1)
     at = np.where(on[:, None], at, 0).astype(int)
     patch = 2 * radii_px * np.clip(6 * radii_px, 6, 20)
-    depth = contrast[at[:, 1], at[:, 0]]
-    visible = ~on | ((depth > 0.03) & (depth * np.sqrt(patch) > 6 * grain[at[:, 1], at[:, 0]]))
+    depth, noise, around = (part[at[:, 1], at[:, 0]] for part in (contrast, grain, clutter))
+    wide = np.clip(radii_px / 10, 0, 1)
+    visible = ~on | ((depth > 0.015) & (depth > 7 * noise / np.sqrt(patch)) & (depth > 0.7 * wide * around))
     # Gaps and specks of a few points are chance, not sight.
     share = np.convolve(visible.astype(float), np.full(11, 1 / 11), mode='same')
     seen = segments[(share[segments] > 0.5).all(axis=1)]
     return draw_tubes(pixels, radii_px, np.zeros(len(seen)), seen, shape)[1]
-
-
-def _sigmoid(x):
-    return 0.5 * (1 + np.tanh(0.5 * x))
 
 
 def _collimator(rng, shape):
@@ -274,13 +403,13 @@ def _collimator(rng, shape):
     draw = rng.uniform()
     if draw < 0.45:
         return np.ones(shape, bool)
-    if draw < 0.8:
+    if draw < 0.85:
         radius = rng.uniform(0.45, 1.0) * shape[0]
         reach = max(0.0, radius - 0.35 * shape[0])
         angle = rng.uniform(0, 2 * np.pi)
         cx, cy = np.array(shape[::-1]) / 2 + rng.uniform(0, reach) * np.array([np.cos(angle), np.sin(angle)])
         return np.hypot(x - cx, y - cy) < radius
-    left, top = rng.uniform(0, 0.18, 2) * shape[0]
-    right, bottom = shape[0] * (1 - rng.uniform(0, 0.18, 2))
+    left, top = rng.uniform(0, 0.12, 2) * shape[0]
+    right, bottom = shape[0] * (1 - rng.uniform(0, 0.12, 2))
     tilt = rng.normal(0, 0.02)
     return (x + tilt * y > left) & (x + tilt * y < right) & (y > top) & (y < bottom)

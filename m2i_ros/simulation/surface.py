@@ -13,20 +13,20 @@ from m2i_ros.model.vessel_model import VesselModel
 from m2i_ros.simulation.anatomy import make_centreline
 
 # Grid spacing in metres: thin vessels need a finer one.
-_GRID = {'iliofemoral': 1.0e-3, 'aortic_root': 0.8e-3, 'coronary': 0.3e-3}
+_GRID = {'iliofemoral': 1.0e-3, 'aortic_root': 0.8e-3, 'aortic_arch': 1.0e-3, 'coronary': 0.3e-3}
 _FACES = 20000
 
 
 @lru_cache(maxsize=8)
-def make_anatomy(name, seed=0):
+def make_anatomy(name, seed=0, pathology='drawn'):
     """Return the `VesselModel` of the anatomy `name`: LPS, metres; another patient for each seed.
 
     The surface is closed, has about 20,000 faces (up to 60,000 for thin trees), and agrees with the centreline's
     radii to a fraction of a millimetre, save for the three sinuses of an aortic root, where the radius is the mean of
     the section.
-    Raises ValueError for a name that `make_centreline` does not know.
+    pathology: as `make_centreline` takes it. Raises ValueError for what `make_centreline` does not know.
     """
-    tree = make_centreline(name, seed)
+    tree = make_centreline(name, seed, pathology)
     # Nothing thinner than the grid can be shown on it.
     tree = replace(tree, radii=np.maximum(tree.radii, 1.4 * _GRID[name]))
     vertices, faces = _skin(tree, _GRID[name], _sinuses(tree) if name == 'aortic_root' else np.zeros(len(tree.points)))

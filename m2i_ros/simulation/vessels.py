@@ -1,10 +1,14 @@
 """What goes through a centreline graph: contrast, and the catheters that bring it."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from m2i_ros.simulation.tubes import smooth_curve
+
+_CATHETER = 1.0e-3  # radius of a lumen that still takes a 5 French catheter
 
 
 def flow_distance(tree):
@@ -22,7 +26,9 @@ def coaxial_catheter(tree, tip, entry, lean):
     """Return the axis (n, 3) of a pigtail catheter that lies in the lumen from point `tip` to point `entry`, tip first.
 
     lean: radians, where round the lumen it begins to lean against the wall: it is straighter than the vessel.
+    Where a collateral is all that leads to `entry`, it comes from the nearest free end that has a wider way.
     """
+    entry = _passable(tree, tip, entry)
     _, before = dijkstra(_graph(tree), directed=False, indices=entry, return_predecessors=True)
     way = [tip]
     while way[-1] != entry:
@@ -34,6 +40,17 @@ def coaxial_catheter(tree, tip, entry, lean):
     turn = np.linspace(2 * np.pi, 0, 24)[:, None]
     curl = axis[0] + 0.006 * ((1 - np.cos(turn)) * (1, 0, 0) + np.sin(turn) * (0, 0, 1))
     return np.concatenate([curl[:-1], axis])
+
+
+def _passable(tree, tip, entry):
+    """Return the free end nearest to `entry` whence a catheter comes to `tip` through lumens wider than itself."""
+    wide = tree.radii > _CATHETER
+    graph = _graph(replace(tree, edges=tree.edges[wide[tree.edges].all(axis=1)]))
+    reached = np.isfinite(dijkstra(graph, directed=False, indices=tip))
+    if reached[entry]:
+        return entry
+    ends = np.flatnonzero(reached & (np.bincount(tree.edges.ravel(), minlength=len(reached)) == 1))
+    return int(ends[np.argmin(np.linalg.norm(tree.points[ends] - tree.points[entry], axis=1))])
 
 
 def guide_catheter(tree, bend=(0.0, 0.0, 0.0)):

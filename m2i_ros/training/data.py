@@ -1,16 +1,21 @@
 """What the segmentation network learns from: simulated frames made as it trains, and real pictures with their masks."""
 
+import hashlib
+import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from m2i_ros import simulation
 from m2i_ros.segmentation.collimator import valid_area
 from m2i_ros.segmentation.segmenter import normalise_grey
 from m2i_ros.simulation import TrainingSamples
+from m2i_ros.training.augment import augment
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.pgm')
 # Batches made ahead, so that the network learns on while the next pool of simulated frames is made.
@@ -18,139 +23,205 @@ AHEAD = 24
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """size: pixels a side. batch_size: pictures a step.
+class StreamSettings:
+    """Batches of one size.
 
+    size: pixels a side. batch_size: pictures a step, of each process. share: of the steps, beside the other streams'.
+    real_fraction: share of the real pictures in a batch.
     pool: simulated frames made at a time. reuse: how often each of them is shown, augmented anew each time.
-    real: tuple of {images: folder, masks: folder}, paired by file name. real_fraction: their share of a batch.
     """
 
     size: int = 256
     batch_size: int = 16
+    share: float = 1.0
+    real_fraction: float = 0.0
     pool: int = 512
     reuse: int = 3
-    real: tuple = ()
-    real_fraction: float = 0.0
 
     def __post_init__(self):
+        if min(self.size, self.batch_size, self.pool, self.reuse) < 1 or self.share <= 0:
+            raise ValueError(f'{self}: size, batch_size, pool, reuse and share must be above 0')
         if not 0 <= self.real_fraction <= 1:
             raise ValueError(f'real_fraction {self.real_fraction}: a share between 0 and 1 is needed')
-        if self.real_fraction > 0 and not self.real:
+        if self.pool * self.reuse < self.simulated:
+            raise ValueError(f'pool {self.pool} shown {self.reuse} times does not fill a batch of {self.batch_size}')
+
+    @property
+    def real(self):
+        """Real pictures in a batch."""
+        return round(self.real_fraction * self.batch_size)
+
+    @property
+    def simulated(self):
+        """Simulated pictures in a batch."""
+        return self.batch_size - self.real
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """streams: tuple of `StreamSettings`, which take turns by their shares.
+
+    real: tuple of folders, see `read_folders`. workers: processes that make batches, for each process that trains.
+    cache: folder in which pools of simulated frames are kept and found again; '' makes them anew each time.
+    """
+
+    streams: tuple = (StreamSettings(),)
+    real: tuple = ()
+    workers: int = 1
+    cache: str = ''
+
+    def __post_init__(self):
+        if not self.streams or self.workers < 1:
+            raise ValueError('data needs at least one stream and one worker')
+        if any(stream.real for stream in self.streams) and not self.real:
             raise ValueError(
                 'real_fraction is above 0 but there are no real pictures: add real: [{images: DIR, masks: DIR}]'
             )
-        if self.pool % self.batch_size:
-            raise ValueError(f'pool {self.pool} must be a multiple of batch_size {self.batch_size}')
 
 
 class TrainingBatches(IterableDataset):
     """Endless batches from a given step on: image (B, 1, S, S) float32 as the network sees it, target likewise, 0 or 1.
 
-    What a batch holds depends on the seed and the step alone, so a resumed training sees what an unbroken one would.
+    What a batch holds depends on the seed, the step, the rank of the training process and the number of workers alone,
+    so a resumed training sees what an unbroken one would. All ranks get the same size in the same step.
     """
 
-    def __init__(self, settings, seed, first_step=0):
-        self.settings, self.seed, self.first_step = settings, seed, first_step
-        self._real = [pair for folders in settings.real for pair in read_pairs(folders['images'], folders['masks'])]
+    def __init__(self, settings, seed, first_step=0, rank=0):
+        self.settings, self.seed, self.first_step, self.rank = settings, seed, first_step, rank
+        self._real = [(image, mask) for _, image, mask in read_folders(settings.real)]
 
     def __iter__(self):
-        settings = self.settings
-        real = round(settings.real_fraction * settings.batch_size)
-        simulated = settings.batch_size - real
-        steps_per_pool = settings.pool * settings.reuse // max(simulated, 1)
-        pool_index, pool, order = None, None, None
-        step = self.first_step
-        while True:
-            rng = np.random.default_rng([self.seed, 1, step])
-            pairs = []
-            if simulated:
-                if step // steps_per_pool != pool_index:
-                    pool_index = step // steps_per_pool
-                    pool = simulated_pairs(settings.pool, settings.size, [self.seed, 2, pool_index])
-                    shuffle = np.random.default_rng([self.seed, 3, pool_index])
-                    order = np.concatenate([shuffle.permutation(settings.pool) for _ in range(settings.reuse)])
-                start = step % steps_per_pool * simulated
-                pairs += [pool[i] for i in order[start : start + simulated]]
-            pairs += [self._real[i] for i in rng.integers(len(self._real), size=real)] if real else []
-            yield collate([augment(*pair, settings.size, rng) for pair in pairs])
-            step += 1
+        workers, worker = self.settings.workers, get_worker_info()
+        # The loader takes a batch from each worker in turn, from the first one on. A lane is what one of them makes in
+        # a training that was never stopped.
+        lane = (self.first_step + (worker.id if worker else 0)) % workers
+        pools = [_Pool(self.settings.cache, stream) for stream in self.settings.streams]
+        shown = [0] * len(pools)
+        for step, which in enumerate(turns([stream.share for stream in self.settings.streams])):
+            if step % workers != lane:
+                continue
+            stream, turn = self.settings.streams[which], shown[which]
+            shown[which] += 1
+            if step < self.first_step:
+                continue
+            rng = np.random.default_rng([self.seed, 1, self.rank, step])
+            seed = [self.seed, 2, which, self.rank * workers + lane]
+            pictures = [augment(*pair, stream.size, rng) for pair in pools[which].batch(turn, seed)]
+            for i in rng.integers(len(self._real), size=stream.real) if stream.real else []:
+                pictures.append(augment(*self._real[i], stream.size, rng, strong=True))
+            yield collate(pictures)
 
 
-def training_batches(settings, seed, first_step):
-    """Iterate over `TrainingBatches` made in a process of their own."""
+class _Pool:
+    """The simulated frames at hand of one stream."""
+
+    def __init__(self, cache, stream):
+        self._cache, self._stream = cache, stream
+        self._index, self._pairs, self._order = None, None, None
+
+    def batch(self, turn, seed):
+        """List of the simulated (image, mask) of the stream's batch number `turn`."""
+        stream = self._stream
+        if not stream.simulated:
+            return []
+        index, turn = divmod(turn, stream.pool * stream.reuse // stream.simulated)
+        if index != self._index:
+            self._index = index
+            self._pairs = simulated_pairs(stream.pool, stream.size, [*seed, index], self._cache)
+            shuffle = np.random.default_rng([*seed, index, 1])
+            self._order = np.concatenate([shuffle.permutation(stream.pool) for _ in range(stream.reuse)])
+        return [self._pairs[i] for i in self._order[turn * stream.simulated : (turn + 1) * stream.simulated]]
+
+
+def turns(shares):
+    """Yield for ever whose turn it is, an index of `shares`: each as often as its share, evenly spread."""
+    shares = np.array(shares) / np.sum(shares)
+    due = np.zeros(len(shares))
+    while True:
+        due += shares
+        which = int(due.argmax())
+        due[which] -= 1
+        yield which
+
+
+def training_batches(settings, seed, first_step, rank=0):
+    """Iterate over `TrainingBatches` made in processes of their own."""
     loader = DataLoader(
-        TrainingBatches(settings, seed, first_step),
+        TrainingBatches(settings, seed, first_step, rank),
         batch_size=None,
-        num_workers=1,
-        prefetch_factor=AHEAD,
+        num_workers=settings.workers,
+        prefetch_factor=max(2, AHEAD // settings.workers),
         multiprocessing_context='spawn',
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare_worker,
     )
     return iter(loader)
 
 
-def _one_thread(worker):
+def _prepare_worker(worker):
+    # Ctrl-C reaches every process of the terminal; the one that trains finishes its step first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
 
 
-def validation_batches(settings, seed, count):
-    """List of batches of `count` simulated frames not augmented, of patients that training does not see."""
-    pairs = simulated_pairs(count, settings.size, [seed, 4])
-    return [collate(pairs[i : i + settings.batch_size]) for i in range(0, count, settings.batch_size)]
+def simulated_pairs(count, size, seed, cache=''):
+    """List of `count` simulated (image, mask), both (size, size) uint8, mask 0 or 255; a seed is a list of numbers.
 
-
-def simulated_pairs(count, size, seed):
-    """List of `count` simulated (image, mask), both (size, size) uint8, mask 0 or 255; a seed is a list of numbers."""
+    cache: folder to find them in, or to keep them for the next time. A changed simulation makes them anew.
+    """
+    file = None
+    if cache:
+        name = '-'.join(str(number) for number in [_simulation_hash(), size, count, *seed])
+        file = Path(cache).expanduser() / f'{name}.npz'
+        if file.exists():
+            with np.load(file) as kept:
+                return list(zip(kept['images'], kept['masks']))
     samples = TrainingSamples(size=size, seed=int(np.random.SeedSequence(seed).generate_state(1)[0]), batch_size=8)
     pairs = []
     while len(pairs) < count:
         images, masks = (tensor.numpy() for tensor in next(samples))
         for image, mask in zip(images, masks):
             pairs.append(((255 * image[0]).round().astype(np.uint8), np.where(mask[0] > 0.5, 255, 0).astype(np.uint8)))
-    return pairs[:count]
+    pairs = pairs[:count]
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f'.{os.getpid()}.part')
+        with part.open('wb') as out:
+            np.savez_compressed(out, images=[image for image, _ in pairs], masks=[mask for _, mask in pairs])
+        part.replace(file)
+    return pairs
 
 
-def read_pairs(images, masks):
-    """List of (image, mask), (H, W) uint8: the pictures in one folder that have a mask of their name in the other."""
+def _simulation_hash():
+    files = sorted(Path(simulation.__file__).parent.glob('*.py'))
+    return hashlib.sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def read_folders(folders):
+    """List of (name, image, mask) of folders, each a dict of `read_pairs`' arguments."""
+    for entry in folders:
+        if not {'images', 'masks'} <= set(entry) <= {'images', 'masks', 'leave_out'}:
+            raise ValueError(f'{entry}: {{images: DIR, masks: DIR}} is needed, leave_out: [NAME, ...] may be given')
+    return [pair for entry in folders for pair in read_pairs(**entry)]
+
+
+def read_pairs(images, masks, leave_out=()):
+    """List of (name, image, mask), (H, W) uint8: the pictures of one folder with a mask of their name in the other.
+
+    leave_out: names (without extension) that are not read.
+    """
     images, masks = Path(images).expanduser(), Path(masks).expanduser()
     truth = {path.stem: path for path in masks.iterdir() if path.suffix.lower() in SUFFIXES}
     pairs = []
     for path in sorted(images.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.stem not in truth:
+        if path.suffix.lower() not in SUFFIXES or path.stem not in truth or path.stem in leave_out:
             continue
         image, mask = (cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in (path, truth[path.stem]))
         if image is None or mask is None or image.shape != mask.shape:
             raise ValueError(f'{path} and {truth[path.stem]}: two readable pictures of the same size are needed')
-        pairs.append((image, mask))
+        pairs.append((path.stem, image, mask))
     if not pairs:
         raise ValueError(f'{images}: no picture with a mask of the same name in {masks}')
     return pairs
-
-
-def augment(image, mask, size, rng):
-    """Return a (size, size) cut-out of a picture and its mask, turned, scaled, flipped, its grey values bent."""
-    height, width = image.shape
-    angle = rng.uniform(0, 2 * np.pi) if rng.uniform() < 0.5 else rng.integers(4) * np.pi / 2
-    scale = np.exp(rng.uniform(np.log(0.75), np.log(1.33)))
-    flip = rng.choice([-1.0, 1.0])
-    # Output pixel -> input pixel, about a point such that small pictures are not left for their mirrored surroundings.
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([flip, 1.0]) / scale
-    room = np.maximum(np.array([width, height]) - size / scale, 0) / 2
-    centre = (np.array([width, height]) - 1) / 2 + rng.uniform(-room, room)
-    matrix = np.column_stack([turn, centre - turn @ np.full(2, (size - 1) / 2)])
-    how = {'flags': cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, 'borderMode': cv2.BORDER_REFLECT_101}
-    image = cv2.warpAffine(image, matrix, (size, size), **how)
-    mask = cv2.warpAffine(mask, matrix, (size, size), **how)
-    bend = np.exp(rng.normal(0, 0.25))
-    table = 255 * np.linspace(0, 1, 256) ** bend
-    if rng.uniform() < 0.3:
-        table = 255 * (table / 255 * rng.uniform(0.5, 1) + rng.uniform(0, 0.3))
-    image = np.clip(table, 0, 255).astype(np.float32)[image]
-    if rng.uniform() < 0.3:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
-    if rng.uniform() < 0.3:
-        image = image + rng.normal(0, rng.uniform(1, 8), image.shape).astype(np.float32)
-    return np.clip(image, 0, 255).astype(np.uint8), mask
 
 
 def collate(pairs):

@@ -1,6 +1,7 @@
 """From a training's checkpoint to weights that a `Segmenter` loads: NAME.onnx, NAME.pt and the card NAME.md."""
 
 import io
+import json
 import warnings
 from pathlib import Path
 
@@ -11,15 +12,19 @@ from torch import nn
 from m2i_ros.segmentation.network import DeepResidualUNet
 from m2i_ros.segmentation.weights import find, sha256
 
+# Of a checkpoint older than its training's first validation.
+UNCALIBRATED = 0.5
+
 
 def export(checkpoint, name, folder, text='', threshold=None):
     """Write weights from a checkpoint of `SegmentationTraining` and return their `Weights`.
 
     text: Markdown for the card: what the weights were trained on, what they were measured to do, where they fall short.
-    threshold: replaces the one calibrated in training.
+    threshold: replaces the one calibrated in training, at the last validation before the checkpoint; the card holds
+        that validation's scores and step.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, weights_only=True, map_location='cpu')
     network = DeepResidualUNet(**state['settings']['network'])
     network.load_state_dict(state['average'])
     network.eval()
@@ -30,12 +35,12 @@ def export(checkpoint, name, folder, text='', threshold=None):
         'license': 'Apache-2.0',
         'network': network.config,
         'multiple': network.multiple,
-        'threshold': state['threshold'] if threshold is None else threshold,
+        'threshold': threshold or state['validation'].get('threshold', UNCALIBRATED),
         'sha256': {kind: sha256(folder / f'{name}.{kind}') for kind in ('onnx', 'pt')},
-        'trained': {'steps': state['step'], 'validation_dice': round(state['best'], 4), 'settings': state['settings']},
+        'trained': {'steps': state['step'], 'validation': state['validation'], 'settings': state['settings']},
     }
-    # YAML's safe dialect knows no tuples.
-    front['trained']['settings']['data']['real'] = list(front['trained']['settings']['data']['real'])
+    # YAML's safe dialect knows no tuples, JSON neither.
+    front = json.loads(json.dumps(front))
     card = f'---\n{yaml.safe_dump(front, sort_keys=False)}---\n# {name}\n\n{text.strip()}\n'
     (folder / f'{name}.md').write_text(card, encoding='utf-8')
     return find(folder / name)

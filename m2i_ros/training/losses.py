@@ -15,19 +15,21 @@ def soft_skeleton(probability, iterations):
     """Differentiable skeleton of vessels up to 2 * iterations pixels wide (Shit et al., CVPR 2021, algorithm 1)."""
 
     def erode(x):
-        rows = -functional.max_pool2d(-x, (3, 1), 1, (1, 0))
-        columns = -functional.max_pool2d(-x, (1, 3), 1, (0, 1))
-        return torch.minimum(rows, columns)
+        rows, columns = functional.max_pool2d(-x, (3, 1), 1, (1, 0)), functional.max_pool2d(-x, (1, 3), 1, (0, 1))
+        return -torch.maximum(rows, columns)
 
-    def top_hat(x):
-        return functional.relu(x - functional.max_pool2d(erode(x), 3, 1, 1))
+    def top_hat(x, eroded):
+        return functional.relu(x - functional.max_pool2d(eroded, 3, 1, 1))
 
-    skeleton = top_hat(probability)
+    # Pictures side by side in memory as if they were channels: a CPU pools several of them at once.
+    probability = probability.transpose(0, 1).contiguous(memory_format=torch.channels_last)
+    eroded = erode(probability)
+    skeleton = top_hat(probability, eroded)
     for _ in range(iterations):
-        probability = erode(probability)
-        rest = top_hat(probability)
+        probability, eroded = eroded, erode(eroded)
+        rest = top_hat(probability, eroded)
         skeleton = skeleton + functional.relu(rest - skeleton * rest)
-    return skeleton
+    return skeleton.transpose(0, 1)
 
 
 def soft_cldice_loss(logits, target, iterations=8, smooth=1.0):
@@ -39,7 +41,33 @@ def soft_cldice_loss(logits, target, iterations=8, smooth=1.0):
     return 1 - 2 * precision * recall / (precision + recall)
 
 
+def tolerant_dice_loss(logits, target, tolerance=2, smooth=1.0):
+    """1 - Dice that forgives borders up to `tolerance` pixels off: what people who draw vessels differ by."""
+    probability = torch.sigmoid(logits)
+
+    def near(x):
+        return functional.max_pool2d(x, 2 * tolerance + 1, 1, tolerance)
+
+    precision = ((probability * near(target)).sum() + smooth) / (probability.sum() + smooth)
+    recall = ((target * near(probability)).sum() + smooth) / (target.sum() + smooth)
+    return 1 - 2 * precision * recall / (precision + recall)
+
+
+def distillation_loss(logits, teacher_logits, temperature):
+    """Cross entropy with a teacher's probabilities, both softened (Hinton et al., 2015, arXiv 1503.02531)."""
+    soft = torch.sigmoid(teacher_logits / temperature)
+    # The square keeps the gradient's size whatever the temperature, as Hinton et al. have it.
+    return temperature**2 * functional.binary_cross_entropy_with_logits(logits / temperature, soft)
+
+
+TERMS = {
+    'dice': soft_dice_loss,
+    'bce': functional.binary_cross_entropy_with_logits,
+    'cldice': soft_cldice_loss,
+    'tolerant': tolerant_dice_loss,
+}
+
+
 def segmentation_loss(logits, target, weights):
-    """Weighted sum; `weights` has the keys dice, bce and cldice. A term of weight 0 is not computed."""
-    terms = {'dice': soft_dice_loss, 'bce': functional.binary_cross_entropy_with_logits, 'cldice': soft_cldice_loss}
-    return sum(weight * terms[name](logits, target) for name, weight in weights.items() if weight)
+    """Weighted sum of the TERMS in `weights`, a dict. A term of weight 0 is not computed."""
+    return sum(weight * TERMS[name](logits, target) for name, weight in weights.items() if weight)

@@ -1,4 +1,5 @@
-"""The `train` command: `train segmentation --config FILE --out DIR`, `train export --checkpoint FILE --name NAME`."""
+"""The `train` command: `train segmentation` trains, `train crossvalidate` scores trainings on real pictures unseen by
+them, `train export` turns a checkpoint into weights."""
 
 import argparse
 import signal
@@ -6,10 +7,12 @@ import sys
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from m2i_ros.segmentation import weights
+from m2i_ros.training.crossvalidation import CrossValidation, summary_table
 from m2i_ros.training.export import export
 from m2i_ros.training.segmentation import SegmentationTraining, TrainingSettings
 
@@ -20,12 +23,19 @@ def main(argv=None):
     jobs = parser.add_subparsers(dest='job', required=True)
 
     job = jobs.add_parser('segmentation', help='train the vessel segmentation network')
-    job.add_argument('--config', required=True, help='YAML file, see config/train_segmentation.yaml')
-    job.add_argument('--out', default='runs/segmentation', help='folder for checkpoints and log (default: %(default)s)')
-    job.add_argument('--steps', type=int, help="replaces the configuration's steps")
+    job.add_argument('--out', default='runs/segmentation', help='checkpoints and logs (default: %(default)s)')
     job.add_argument('--resume', action='store_true', help='go on from the checkpoint in --out')
-    job.add_argument('--threads', type=int, default=torch.get_num_threads(), help='CPU threads (default: %(default)s)')
+    _add_training_options(job)
+    job.add_argument('--devices', default='auto', help='how many processes or GPUs a machine (default: one, all GPUs)')
+    job.add_argument('--num-nodes', type=int, default=1, help='machines; see the README (default: %(default)s)')
     job.set_defaults(run=_train)
+
+    job = jobs.add_parser('crossvalidate', help='train without each fold of the real pictures, score on it')
+    job.add_argument('--out', default='runs/crossvalidation', help='folder; what is in it is not done again')
+    job.add_argument('--folds', type=int, default=5, help='default: %(default)s')
+    job.add_argument('--groups', default='', help='pictures alike, kept in one fold: "2,3;5,6"')
+    _add_training_options(job)
+    job.set_defaults(run=_crossvalidate)
 
     job = jobs.add_parser('export', help='turn a checkpoint into weights for the segmenter')
     job.add_argument('--checkpoint', required=True, help='best.pt or checkpoint.pt of a training')
@@ -43,46 +53,128 @@ def main(argv=None):
         return 1
 
 
-def _train(arguments):
+def _add_training_options(job):
+    job.add_argument('--config', required=True, help='YAML file, see config/train_segmentation.yaml')
+    job.add_argument('--steps', type=int, help="replaces the configuration's steps")
+    job.add_argument('--accelerator', default='auto', help='cpu, cuda, ... (default: what there is)')
+    job.add_argument('--precision', default='32-true', choices=('32-true', 'bf16-mixed', '16-mixed'))
+    job.add_argument('--threads', type=int, help='CPU threads of a process (default: all cores, shared out)')
+
+
+def _settings(arguments):
     overrides = {} if arguments.steps is None else {'steps': arguments.steps}
-    settings = TrainingSettings.read(arguments.config, **overrides)
-    torch.set_num_threads(arguments.threads)
-    console = Console()
-    columns = (
-        TextColumn('step {task.completed}/{task.total}'),
-        BarColumn(),
-        TextColumn('loss {task.fields[loss]:.3f}  {task.fields[speed]:.1f} pictures/s'),
-        TimeRemainingColumn(),
+    return TrainingSettings.read(arguments.config, **overrides)
+
+
+def _fabric(arguments, devices=1, num_nodes=1):
+    """Return a launched `Fabric`; with several devices, the command runs again in a process for each."""
+    if devices == 'auto' and arguments.accelerator == 'cpu':
+        devices = 1
+    fabric = Fabric(
+        accelerator=arguments.accelerator, devices=devices, num_nodes=num_nodes, precision=arguments.precision
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task('', total=settings.steps, loss=float('nan'), speed=0.0)
+    fabric.launch()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return fabric
 
-        def report(entry):
-            progress.update(bar, completed=entry['step'], loss=entry['loss'], speed=entry['pictures_per_s'])
-            # Without a terminal, a line now and then is the progress; validations are lines everywhere.
-            if 'dice' in entry or (not console.is_terminal and entry['step'] % 50 == 0):
-                console.print(_line(entry), highlight=False, soft_wrap=True)
 
-        start = f'training {settings.network} for {settings.steps} steps in {arguments.out}; Ctrl-C stops and saves'
-        console.print(start, soft_wrap=True)
-        training = SegmentationTraining(settings, arguments.out, arguments.resume, report)
-        # A shell starts background jobs deaf to SIGINT, and job schedulers send SIGTERM: both stop and save.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
-        try:
-            training.run()
-        except KeyboardInterrupt:
-            console.print(f'stopped at step {training.step}; go on with --resume')
-            return 130
-    console.print(f'best validation dice {training.best:.3f}: {Path(arguments.out) / "best.pt"}')
+def _train(arguments):
+    settings = _settings(arguments)
+    fabric = _fabric(arguments, arguments.devices, arguments.num_nodes)
+    console = Console(quiet=not fabric.is_global_zero)
+    where = f'{fabric.world_size} process(es) on {fabric.device.type}, {arguments.precision}'
+    start = (
+        f'training {settings.network} for {settings.steps} steps in {arguments.out}; {where}; Ctrl-C stops and saves'
+    )
+    console.print(f'{start}; Ctrl-C stops and saves', soft_wrap=True)
+    with _Progress(console, settings.steps) as progress:
+        training = SegmentationTraining(settings, arguments.out, arguments.resume, progress.report, fabric)
+        end = _run(training)
+    # None may leave before the first one has saved: the launcher ends all when one is gone.
+    fabric.barrier()
+    if end == 'stopped':
+        console.print(f'stopped at step {training.step}; go on with --resume')
+        return 130 if fabric.is_global_zero else 0
+    if end == 'no better':
+        console.print(f'stopped at step {training.step}: no better for {settings.patience} validations')
+    best = training.best
+    console.print(
+        f'best validation score {best["score"]:.3f} at step {best["step"]}: {Path(arguments.out) / "best.pt"}'
+    )
     return 0
 
 
+def _run(training):
+    """Run a training that Ctrl-C and SIGTERM stop after the step at hand; a second one kills."""
+
+    def stop(number, frame):
+        signal.signal(number, signal.SIG_DFL)
+        training.stop()
+
+    # A shell starts background jobs deaf to SIGINT, and job schedulers send SIGTERM.
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return training.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _crossvalidate(arguments):
+    settings = _settings(arguments)
+    fabric, console = _fabric(arguments), Console()
+    groups = [group.split(',') for group in arguments.groups.split(';') if group]
+    validation = CrossValidation(settings, arguments.out, arguments.folds, groups, fabric)
+    for fold in range(arguments.folds):
+        if validation.done(fold):
+            console.print(f'fold {fold + 1} of {arguments.folds} is done')
+            continue
+        console.print(f'fold {fold + 1} of {arguments.folds}: {len(validation.held_out(fold))} pictures held out')
+        with _Progress(console, settings.steps) as progress:
+            if _run(validation.training(fold, progress.report)) == 'stopped':
+                console.print('stopped; the same command goes on')
+                return 130
+        validation.finish(fold)
+    console.print(summary_table(validation.score()))
+    console.print(f'written: {validation.file}', soft_wrap=True)
+    return 0
+
+
+class _Progress:
+    """A bar in a terminal, a line now and then elsewhere; validations are lines everywhere."""
+
+    def __init__(self, console, steps):
+        columns = (
+            TextColumn('step {task.completed}/{task.total}'),
+            BarColumn(),
+            TextColumn('loss {task.fields[loss]:.3f}  {task.fields[speed]:.1f} pictures/s'),
+            TimeRemainingColumn(),
+        )
+        self._console = console
+        self._bars = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._bar = self._bars.add_task('', total=steps, loss=float('nan'), speed=0.0)
+
+    def __enter__(self):
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bars.stop()
+
+    def report(self, entry):
+        self._bars.update(self._bar, completed=entry['step'], loss=entry['loss'], speed=entry['pictures_per_s'])
+        if 'score' in entry or (not self._console.is_terminal and entry['step'] % 50 == 0):
+            self._console.print(_line(entry), highlight=False, soft_wrap=True)
+
+
 def _line(entry):
-    line = f'step {entry["step"]}/{entry["steps"]}  loss {entry["loss"]:.3f}  '
-    line += f'{entry["pictures_per_s"]:.1f} pictures/s  {entry["left_s"] / 60:.0f} min left'
-    if 'dice' in entry:
-        line += f'  validation dice {entry["dice"]:.3f} at threshold {entry["threshold"]:.2f}'
+    line = f'step {entry["step"]}/{entry["steps"]}  loss {entry["loss"]:.3f}  {entry["pictures_per_s"]:.1f} pictures/s'
+    line += f'  {entry["waiting"]:.0%} waiting for frames  {entry["left_s"] / 60:.0f} min left'
+    if 'score' in entry:
+        line += '  validation dice {dice:.3f} cldice {cldice:.3f} at threshold {threshold:.2f}'.format(**entry)
+    if 'real_dice' in entry:
+        line += ', real pictures {real_dice:.3f} {real_cldice:.3f}'.format(**entry)
     return line
 
 

@@ -71,6 +71,11 @@ def test_cldice_by_hand():
     assert cldice(mask, truth) == pytest.approx(2 * 1.0 * 0.75 / 1.75)
 
 
+def test_tolerant_dice_by_hand():
+    # 3 of the mask's 10 columns lie more than 2 pixels beyond the truth, 3 of the truth's beyond the mask.
+    assert tolerant_dice(*blocks()) == pytest.approx(0.7)
+
+
 def test_a_pixel_is_tolerated_within_two_pixels_of_its_centre():
     truth, mask = EMPTY.copy(), EMPTY.copy()
     truth[10, 10] = 255

@@ -15,7 +15,7 @@ def exported(tmp_path_factory):
     for parameter in network.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     settings = {'network': network.config, 'data': {'real': ()}}
-    state = {'step': 7, 'best': 0.5, 'threshold': 0.35, 'settings': settings, 'average': network.state_dict()}
+    state = {'step': 7, 'validation': {'threshold': 0.35}, 'settings': settings, 'average': network.state_dict()}
     torch.save(state, folder / 'checkpoint.pt')
     export(folder / 'checkpoint.pt', 'small', folder, 'Never trained: for tests.')
     return folder / 'small'

@@ -37,6 +37,32 @@ def test_a_very_large_picture_is_answered_at_its_own_size(segmenter):
     assert vessels.mask.shape == vessels.probability.shape == (1500, 700)
 
 
+@pytest.mark.parametrize(
+    ('shape', 'largest_side', 'seen'),
+    [
+        ((512, 512), 512, (512, 512)),
+        ((1024, 768), 512, (512, 384)),
+        ((300, 200), 512, (450, 300)),
+        ((480, 400), 512, (512, 427)),
+        ((300, 300), 384, (384, 384)),
+        ((600, 600), 1024, (600, 600)),
+        ((128, 2048), 512, (128, 2048)),
+        ((256, 2048), 512, (128, 1024)),
+    ],
+)
+def test_the_network_sees_vessels_at_the_size_it_knows(exported, shape, largest_side, seen):
+    segmenter = Segmenter(exported, threads=1, largest_side=largest_side, polarity='dark')
+    sizes = []
+
+    def engine(image):
+        sizes.append(image.shape[2:])
+        return np.zeros(image.shape[2:], np.float32)
+
+    segmenter._engine = engine
+    assert segmenter.segment(picture(shape)).mask.shape == shape
+    assert sizes == [tuple(-(-side // 16) * 16 for side in seen)]
+
+
 @pytest.mark.parametrize('dtype', [np.uint16, np.float32])
 def test_the_grey_scale_does_not_matter(segmenter, dtype):
     image = picture((96, 96))
@@ -110,6 +136,20 @@ def test_the_same_picture_gets_the_same_mask(exported):
     first, second = (Segmenter(exported, threads=1).segment(image) for _ in range(2))
     np.testing.assert_array_equal(first.mask, second.mask)
     np.testing.assert_array_equal(first.probability, second.probability)
+
+
+@pytest.mark.parametrize('pixel_mm', [0.5, 0.8])
+def test_islands_are_judged_by_their_size_in_the_patient_where_it_is_known(exported, pixel_mm):
+    image = picture((200, 200))
+    probability = Segmenter(exported, threads=1).segment(image).probability
+    segmenter = Segmenter(exported, threads=1, threshold=np.quantile(probability, 0.9))
+    segmenter.pixel_mm = pixel_mm
+    mask = segmenter.segment(image).mask
+    above = probability >= segmenter.threshold
+    labels, _ = scipy.ndimage.label(above, np.ones((3, 3)))
+    large = np.bincount(labels.ravel()) * pixel_mm**2 >= 4.4
+    assert large[1:].any() and not large[1:].all()
+    np.testing.assert_array_equal(mask > 0, above & large[labels])
 
 
 @pytest.mark.parametrize('engine', ['auto', 'torch'])

@@ -13,7 +13,7 @@ from m2i_ros.simulation.vessels import flow_distance
 SIZE = {'width': 192, 'height': 160, 'duration': 4.0, 'frame_rate': 10.0, 'plateau': 2.0, 'injections': (0.5,)}
 
 
-@pytest.fixture(scope='module', params=['iliofemoral', 'aortic_root'])
+@pytest.fixture(scope='module', params=['iliofemoral', 'aortic_root', 'aortic_arch'])
 def phantom(request):
     return Phantom(request.param, seed=2, **SIZE)
 

@@ -296,3 +296,11 @@ def test_the_console_line_tells_the_last_seconds(moving_box):
     assert session.begun
     for words in ('40/40', 'TRACKING', '10.0 fps', 'p50  25', 'dropped 0', 'dice 0.94', 'mPD 2.0'):
         assert words in line
+
+
+def test_the_console_line_tells_the_contrast_where_it_is_known(moving_box):
+    session = Session()
+    Played(session, moving_box(count=4))
+    assert 'contrast' not in session.line(START)
+    session.status(START, {'state': 'searching', 'contrast': 'washing_out', 'stamp': '1.000000000'})
+    assert 'contrast washing out' in session.line(START)

