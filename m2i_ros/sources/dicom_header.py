@@ -1,6 +1,9 @@
 """The header of one DICOM file: only the tags that are asked for are ever read, so that no other can leak."""
 
+import logging
 import math
+import re
+import warnings
 from functools import cached_property
 
 import pydicom
@@ -9,8 +12,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectorySto
 
 from m2i_ros.sources.source_frame import SourceError
 
-# What a broken value says in a warning of pydicom's might be a patient's.
+# Its warnings quote what a file says, which might be a patient's name. What matters of them is said here.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger('pydicom').setLevel(logging.CRITICAL)
+warnings.filterwarnings('ignore', module='pydicom')
 
 TAGS = (
     'SOPClassUID Modality SeriesNumber AcquisitionNumber InstanceNumber DirectoryRecordSequence '
@@ -34,6 +39,9 @@ PATIENT_TAGS = (
     'PatientName PatientID PatientBirthDate PatientSex PatientAge PatientSize PatientWeight AccessionNumber StudyID '
     'StudyDate StudyTime StudyDescription SeriesDescription InstitutionName ReferringPhysicianName'
 ).split()
+
+
+_CODE = re.compile(r'[A-Z0-9_ ]{0,16}(\\[A-Z0-9_ ]{0,16})*')  # what DICOM calls a code string
 
 
 def describe(keyword):
@@ -73,7 +81,7 @@ class Header:
     @cached_property
     def transfer_syntax(self):
         """The transfer syntax' UID. Raises SourceError where none is stated."""
-        uid = self._dataset.file_meta.get('TransferSyntaxUID')
+        uid = self._meta('TransferSyntaxUID')
         if not isinstance(uid, pydicom.uid.UID) or not uid.is_transfer_syntax:
             raise SourceError(
                 f'{self.path}: Transfer Syntax UID (0002,0010) is missing or unknown: how the pixels are packed is not '
@@ -84,12 +92,12 @@ class Header:
     @property
     def deflated(self):
         """Whether the whole file is compressed."""
-        return self._dataset.file_meta.get('TransferSyntaxUID') == DeflatedExplicitVRLittleEndian
+        return self._meta('TransferSyntaxUID') == DeflatedExplicitVRLittleEndian
 
     @property
     def is_directory(self):
         """Whether the file is a DICOMDIR."""
-        return self._dataset.file_meta.get('MediaStorageSOPClassUID') == MediaStorageDirectoryStorage
+        return self._meta('MediaStorageSOPClassUID') == MediaStorageDirectoryStorage
 
     @property
     def encoding(self):
@@ -98,10 +106,10 @@ class Header:
 
     def get(self, keyword):
         """Return the value as pydicom gives it, or None where it is missing or cannot be read."""
-        try:
-            return self._dataset.get(keyword)
-        except Exception:  # noqa: BLE001  a damaged value is no value
-            return None
+        return _value(self._dataset, keyword)
+
+    def _meta(self, keyword):
+        return _value(self._dataset.file_meta, keyword)
 
     def numbers(self, keyword):
         """Return the values of a tag as a list of finite floats; empty where it is missing or holds none."""
@@ -134,8 +142,16 @@ class Header:
         return int(value)
 
     def text(self, keyword):
-        """Return the value of a tag in capitals, without blanks around it; several values joined by backslashes."""
+        """Return the value of a code string in capitals, several values joined by backslashes; '' for anything else."""
         value = self.get(keyword)
-        if value is None:
-            return ''
-        return (value if isinstance(value, str) else '\\'.join(map(str, value))).strip().upper()
+        if value is not None and not isinstance(value, str):
+            value = '\\'.join(map(str, value)) if hasattr(value, '__iter__') else ''
+        text = (value or '').strip().upper()
+        return text if _CODE.fullmatch(text) else ''
+
+
+def _value(dataset, keyword):
+    try:
+        return dataset.get(keyword)
+    except Exception:  # noqa: BLE001  a damaged value is no value
+        return None

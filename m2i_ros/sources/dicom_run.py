@@ -10,7 +10,9 @@ import numpy as np
 import pydicom
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_voi_lut, get_decoder
+from pydicom.uid import RLELossless
 
+from m2i_ros.sources.dicom_decoder import DecodeError, decode, shared_decoder
 from m2i_ros.sources.dicom_header import Header, describe
 from m2i_ros.sources.source_frame import SourceError
 
@@ -49,7 +51,7 @@ class DicomRun:
             raise SourceError(f'{path}: {describe("BitsAllocated")} is {self._allocated}: only 8 and 16 are read')
         header.integer('HighBit', self._bits - 1, self._bits - 1, default=self._bits - 1)
         self._signed = header.integer('PixelRepresentation', 0, 1, default=0)
-        self._decoder = self._find_decoder()
+        self._check_decoder()
         # Every frame takes a byte at least: a damaged number would not fit into the memory.
         self._count = header.integer('NumberOfFrames', 1, max(1, header.size), default=1)
         self._frames = self._find_frames()
@@ -86,7 +88,11 @@ class DicomRun:
             return io.BytesIO(self.header.get('PixelData') or b'')
         return open(self.path, 'rb')
 
-    def _find_decoder(self):
+    @property
+    def _encapsulated(self):
+        return self.header.transfer_syntax.is_encapsulated
+
+    def _check_decoder(self):
         syntax = self.header.transfer_syntax
         try:
             decoder = get_decoder(syntax)
@@ -98,15 +104,13 @@ class DicomRun:
             raise SourceError(
                 f'{self.path}: pictures packed as {syntax.name} need a decoder: python3 -m pip install python-gdcm'
             )
-        return decoder
 
     def _find_frames(self):
         """Return the pieces (position, length) of each frame that is wholly there, by index."""
-        compressed = self.header.transfer_syntax.is_compressed and not self.header.deflated
         with self._stream() as stream:
             end = stream.seek(0, io.SEEK_END)
             start, length = (0, end) if self.header.deflated else self._enter_pixels(stream)
-            if compressed:
+            if self._encapsulated:
                 stream.seek(start)
                 frames = self._find_fragments(stream, end)
             else:
@@ -169,13 +173,14 @@ class DicomRun:
         for position, length in self._frames[index]:
             stream.seek(position)
             data += stream.read(length)
-        if self.header.transfer_syntax.is_compressed and not self.header.deflated:
+        syntax = self.header.transfer_syntax
+        if self._encapsulated:
             data = encapsulate([data], has_bot=False)
+        by_codec = self._encapsulated and syntax != RLELossless
         try:
-            pixels, _ = self._decoder.as_array(data, index=0, raw=True, **self._pixel_options)
-        except Exception as error:  # whatever a codec makes of damaged data
-            reason = ' '.join(str(error).split())[:160]
-            raise SourceError(f'{where} cannot be decoded: {reason}') from error
+            pixels = (shared_decoder().decode if by_codec else decode)(data, syntax, self._pixel_options)
+        except DecodeError as error:
+            raise SourceError(f'{where} cannot be decoded: {error}') from error
         if pixels.shape != (self.rows, self.columns):
             raise SourceError(f'{where} is {pixels.shape}, not {self.rows}x{self.columns} as the header says')
         unsigned = np.ascontiguousarray(pixels).view(f'u{pixels.dtype.itemsize}')
