@@ -238,8 +238,8 @@ def test_a_folder_that_cannot_be_recorded_into_is_said_and_the_session_goes_on(a
     [
         (dict(source='case', path='/nowhere'), '/nowhere: not found'),
         (dict(source='images'), 'needs a path'),
-        (dict(source='film'), 'must be one of phantom, images, case'),
-        (dict(source='images', path='/tmp', frame_rate=0.0), 'frame_rate'),
+        (dict(source='film'), 'must be one of phantom, images, video, dicom, case'),
+        (dict(source='images', path='/tmp', frame_rate=-1.0), 'frame_rate'),
     ],
 )
 def test_a_source_that_cannot_be_ends_at_once_and_says_why(run, parameters, words):
