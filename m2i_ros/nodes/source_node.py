@@ -41,7 +41,7 @@ PROGRESS = 5.0  # seconds between two lines that say how far it is
 class SourceNode(Node):
     """Publishes image, camera_info and initialpose, the truth where it is known, and how far it is (source/status).
 
-    Where the source knows how the C-arm and the table stand, their TF too: frames.table -> frames.isocentre -> frame_id.
+    Where the source knows how C-arm and table stand, their TF too: frames.table -> frames.isocentre -> frame_id.
     Services: ~/pause (SetBool), ~/step (Trigger): one frame more while it pauses.
     """
 
@@ -101,7 +101,7 @@ class SourceNode(Node):
         return open_source(kind, self.parameters['path'], self.parameters['frame_rate'], **settings)
 
     def _read_placement(self):
-        """Return the model whose place is known by the C-arm's angles, and its point at the isocentre; or None, None."""
+        """Return the model that the C-arm's angles place, and its point at the isocentre (None: its centroid)."""
         place = self.parameters['dicom.isocentre'].split()
         if not place or self.parameters['source'] != 'dicom':
             return None, None

@@ -91,15 +91,15 @@ class _Reader:
         if spacing is None:
             self._assume(f'no camera: {describe("ImagerPixelSpacing")} is missing', 'dicom.pixel_spacing_mm')
         if detector and spacing is not None:
-            f = np.array([detector, detector]) / spacing  # rows, columns
             down, right = self._principal_point(spacing)
+            rows, columns = map(float, spacing)
             camera = Camera(
                 self._width,
                 self._height,
-                -f[1] if self._mirrored(c_arms) else f[1],
-                f[0],
-                (self._width - 1) / 2 + right / spacing[1],
-                (self._height - 1) / 2 + down / spacing[0],
+                (-detector if self._mirrored(c_arms) else detector) / columns,
+                detector / rows,
+                (self._width - 1) / 2 + right / columns,
+                (self._height - 1) / 2 + down / rows,
             )
         return RunGeometry(camera, c_arms, self._tables(), tuple(self._assumed))
 
@@ -151,7 +151,7 @@ class _Reader:
                 f'central ray through the centre of the picture: {describe("FieldOfViewOrigin")} leads far out'
             )
             return 0.0, 0.0
-        return tuple(1e-3 * offset)
+        return tuple(map(float, 1e-3 * offset))
 
     def _mirrored(self, c_arms):
         """Return whether the picture is stored as displayed, facing the patient."""

@@ -7,7 +7,10 @@ from m2i_ros.sources.video import SUFFIXES, VideoFile
 
 
 def open_recorded(path):
-    """Return the source of a video file, a bag (folder or file), or DICOM (file, folder, DICOMDIR). Raises SourceError."""
+    """Return the source of a video file, a bag (folder or file), or DICOM (file, folder, DICOMDIR).
+
+    Raises SourceError.
+    """
     path = Path(path)
     if path.suffix.lower() in SUFFIXES:
         return VideoFile(path)
