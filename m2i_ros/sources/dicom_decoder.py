@@ -1,6 +1,7 @@
 """Decodes compressed pictures in a process of its own: on damaged data the codecs' C++ may end the process they run in.
 
-This file is also what that process runs, so it imports nothing of the package.
+This file is also what that process runs, so it imports nothing of the package; and pydicom, which brings the codecs,
+only where it decodes.
 """
 
 import functools
@@ -11,8 +12,6 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 import numpy as np
-import pydicom
-from pydicom.pixels import get_decoder
 
 PATIENCE = 20.0  # seconds after which a picture counts as one that cannot be decoded
 
@@ -26,8 +25,10 @@ def decode(data, syntax, options):
 
     syntax: transfer syntax' UID. options: of pydicom's `Decoder.as_array`.
     """
+    import pydicom.pixels
+
     try:
-        return get_decoder(pydicom.uid.UID(syntax)).as_array(data, index=0, raw=True, **options)[0]
+        return pydicom.pixels.get_decoder(pydicom.uid.UID(syntax)).as_array(data, index=0, raw=True, **options)[0]
     except Exception as error:  # whatever a codec makes of damaged data
         raise DecodeError(' '.join(str(error).split())[:160]) from error
 

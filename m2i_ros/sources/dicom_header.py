@@ -3,14 +3,30 @@
 import logging
 import math
 import re
+import sys
 import warnings
 from functools import cached_property
 
-import pydicom
-from pydicom.datadict import dictionary_description, tag_for_keyword
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
-
 from m2i_ros.sources.source_frame import SourceError
+
+
+def _import_pydicom():
+    """Return pydicom, imported without GDCM, which only the decoder's own process may have.
+
+    GDCM makes its symbols global, and numba compiling beside it breaks the heap (python-gdcm 3.2.6, llvmlite 0.48).
+    """
+    hidden = 'gdcm' not in sys.modules
+    if hidden:
+        sys.modules['gdcm'] = None
+    try:
+        import pydicom
+    finally:
+        if hidden:
+            del sys.modules['gdcm']
+    return pydicom
+
+
+pydicom = _import_pydicom()
 
 # Its warnings quote what a file says, which might be a patient's name. What matters of them is said here.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -46,8 +62,8 @@ _CODE = re.compile(r'[A-Z0-9_ ]{0,16}(\\[A-Z0-9_ ]{0,16})*')  # what DICOM calls
 
 def describe(keyword):
     """Return a tag as people know it: 'Frame Time (0018,1063)'."""
-    tag = tag_for_keyword(keyword)
-    return f'{dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})'
+    tag = pydicom.datadict.tag_for_keyword(keyword)
+    return f'{pydicom.datadict.dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})'
 
 
 class Header:
@@ -92,12 +108,12 @@ class Header:
     @property
     def deflated(self):
         """Whether the whole file is compressed."""
-        return self._meta('TransferSyntaxUID') == DeflatedExplicitVRLittleEndian
+        return self._meta('TransferSyntaxUID') == pydicom.uid.DeflatedExplicitVRLittleEndian
 
     @property
     def is_directory(self):
         """Whether the file is a DICOMDIR."""
-        return self._meta('MediaStorageSOPClassUID') == MediaStorageDirectoryStorage
+        return self._meta('MediaStorageSOPClassUID') == pydicom.uid.MediaStorageDirectoryStorage
 
     @property
     def encoding(self):

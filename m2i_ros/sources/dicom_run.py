@@ -1,5 +1,6 @@
 """One DICOM file as a run of pictures, decoded one by one."""
 
+import importlib.util
 import io
 import struct
 from contextlib import contextmanager
@@ -7,13 +8,9 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-import pydicom
-from pydicom.encaps import encapsulate
-from pydicom.pixels import apply_voi_lut, get_decoder
-from pydicom.uid import RLELossless
 
 from m2i_ros.sources.dicom_decoder import DecodeError, decode, shared_decoder
-from m2i_ros.sources.dicom_header import Header, describe
+from m2i_ros.sources.dicom_header import Header, describe, pydicom
 from m2i_ros.sources.source_frame import SourceError
 
 MODALITIES = ('XA', 'RF')
@@ -95,12 +92,12 @@ class DicomRun:
     def _check_decoder(self):
         syntax = self.header.transfer_syntax
         try:
-            decoder = get_decoder(syntax)
+            decoder = pydicom.pixels.get_decoder(syntax)
         except NotImplementedError as error:
             raise SourceError(
                 f'{self.path}: pictures packed as {syntax.name} cannot be read: convert the file to JPEG lossless'
             ) from error
-        if not decoder.is_available:
+        if not decoder.is_available and not importlib.util.find_spec('gdcm'):
             raise SourceError(
                 f'{self.path}: pictures packed as {syntax.name} need a decoder: python3 -m pip install python-gdcm'
             )
@@ -175,15 +172,16 @@ class DicomRun:
             data += stream.read(length)
         syntax = self.header.transfer_syntax
         if self._encapsulated:
-            data = encapsulate([data], has_bot=False)
-        by_codec = self._encapsulated and syntax != RLELossless
+            data = pydicom.encaps.encapsulate([data], has_bot=False)
+        by_codec = self._encapsulated and syntax != pydicom.uid.RLELossless
         try:
             pixels = (shared_decoder().decode if by_codec else decode)(data, syntax, self._pixel_options)
         except DecodeError as error:
             raise SourceError(f'{where} cannot be decoded: {error}') from error
         if pixels.shape != (self.rows, self.columns):
             raise SourceError(f'{where} is {pixels.shape}, not {self.rows}x{self.columns} as the header says')
-        unsigned = np.ascontiguousarray(pixels).view(f'u{pixels.dtype.itemsize}')
+        pixels = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder('='))
+        unsigned = pixels.view(f'u{pixels.dtype.itemsize}')
         if self._lut is None:
             return unsigned
         # What lies above the stored bits is no part of the picture: overlays of old files.
@@ -222,6 +220,7 @@ class DicomRun:
     def _windowed(self, values):
         header = self.header
         voi = pydicom.Dataset()
+        voi.set_original_encoding(*header.encoding)
         voi.PhotometricInterpretation, voi.SamplesPerPixel = 'MONOCHROME2', 1
         voi.BitsStored, voi.PixelRepresentation = self._bits, self._signed
         for keyword in ('WindowCenter', 'WindowWidth'):
@@ -232,7 +231,7 @@ class DicomRun:
         if header.get('VOILUTSequence'):
             voi.VOILUTSequence = header.get('VOILUTSequence')
         try:
-            shown = np.asarray(apply_voi_lut(values.astype(np.int32), voi), float)
+            shown = np.asarray(pydicom.pixels.apply_voi_lut(values.astype(np.int32), voi), float)
             if np.isfinite(shown).all() and np.ptp(shown) > 0:
                 if 'WindowWidth' in voi or 'VOILUTSequence' in voi:
                     return shown

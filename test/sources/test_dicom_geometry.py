@@ -1,4 +1,4 @@
-"""Angles, distances and detectors in DICOM files put a known 3D phantom where a radiologist expects it on the screen."""
+"""Angles, distances and detectors in DICOM files put a known 3D phantom where a radiologist expects it."""
 
 import numpy as np
 import pytest
@@ -226,7 +226,7 @@ def test_the_patient_orientation_says_how_the_picture_is_stored(tmp_path, caplog
             'no camera: Distance Source to Detector (0018,1110)',
             'source_to_detector',
         ),
-        ({'DistanceSourceToDetector': 0}, 'no camera: Distance Source to Detector (0018,1110)', 'source_to_detector'),
+        ({'DistanceSourceToDetector': 0}, 'no camera: Distance Source to Detector (0018,1110)', 'source_to_d'),
         ({'ImagerPixelSpacing': None}, 'no camera: Imager Pixel Spacing (0018,1164)', 'pixel_spacing_mm'),
         ({'ImagerPixelSpacing': None, 'IntensifierSize': 230}, 'pixel spacing 0.449 mm', 'pixel_spacing_mm'),
         ({'ImagerPixelSpacing': None, 'FieldOfViewDimensions': [200, 200]}, '0.391 mm', 'pixel_spacing_mm'),

@@ -3,10 +3,11 @@
 python test/sources/xa_files.py FOLDER writes one second of the phantom in each of them, with a DICOMDIR.
 """
 
+import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
-import gdcm
 import numpy as np
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -41,6 +42,9 @@ GEOMETRY = {
     'PatientPosition': 'HFS',
     'FrameTime': 80.0,
 }
+
+# What a DICOMDIR wants besides.
+DISC = {'PatientID': 'phantom', 'StudyDate': '20000101', 'StudyTime': '120000', 'StudyID': '1'}
 
 
 def xa_dataset(frames, bits=None, **tags):
@@ -96,19 +100,37 @@ def write_xa(path, frames, syntax='ExplicitVRLittleEndian', bits=None, **tags):
 
 def encode(source, target, syntax):
     """Write the DICOM file `source` in another transfer syntax."""
+    encoder = _encoder()
+    print(source, target, syntax, sep='\t', file=encoder.stdin, flush=True)
+    assert encoder.stdout.readline() == 'done\n', syntax
+
+
+@cache
+def _encoder():
+    """Start the process that encodes: GDCM and numba do not go together in one."""
+    return subprocess.Popen([sys.executable, __file__, '--encode'], stdin=-1, stdout=-1, text=True)
+
+
+def _serve():
+    """Encode what the lines of the input name."""
+    import gdcm
+
     gdcm.Trace.WarningOff()
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(source))
-    assert reader.Read(), source
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
-    change.SetInput(reader.GetImage())
-    assert change.Change(), syntax
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(target))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write(), target
+    for line in sys.stdin:
+        source, target, syntax = line.rstrip('\n').split('\t')
+        reader = gdcm.ImageReader()
+        reader.SetFileName(source)
+        assert reader.Read(), source
+        change = gdcm.ImageChangeTransferSyntax()
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+        change.SetInput(reader.GetImage())
+        assert change.Change(), syntax
+        writer = gdcm.ImageWriter()
+        writer.SetFileName(target)
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write(), target
+        print('done', flush=True)
 
 
 def write_dicomdir(folder, files):
@@ -133,9 +155,9 @@ def main(folder):
     folder = Path(folder)
     folder.mkdir(parents=True)
     frames, _ = phantom_frames()
-    files = [write_xa(folder / f'{syntax}.dcm', frames, syntax, PatientID='phantom') for syntax in SYNTAXES]
+    files = [write_xa(folder / f'{syntax}.dcm', frames, syntax, **DISC) for syntax in SYNTAXES]
     write_dicomdir(folder / 'disc', files)
 
 
 if __name__ == '__main__':
-    main(sys.argv[1])
+    _serve() if sys.argv[1] == '--encode' else main(sys.argv[1])
