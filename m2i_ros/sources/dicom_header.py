@@ -13,7 +13,7 @@ from m2i_ros.sources.source_frame import SourceError
 def _import_pydicom():
     """Return pydicom, imported without GDCM, which only the decoder's own process may have.
 
-    GDCM makes its symbols global, and numba compiling beside it breaks the heap (python-gdcm 3.2.6, llvmlite 0.48).
+    GDCM makes its symbols global, and numba compiling beside it breaks the heap (python-gdcm 3.2.6, llvmlite 0.50).
     """
     hidden = 'gdcm' not in sys.modules
     if hidden:
