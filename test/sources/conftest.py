@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import m2i_ros.sources.dicom_header  # noqa: F401  imports pydicom as the sources do: without GDCM
+import m2i_ros.sources.dicom_header  # noqa: F401  imports pydicom first, as the sources do: without GDCM
 from m2i_ros.geometry import Camera, rigid
 from m2i_ros.model.vessel_model import Centreline, VesselModel
 from m2i_ros.sources import SourceFrame

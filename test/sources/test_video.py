@@ -51,7 +51,7 @@ def test_what_is_no_video_is_refused_by_name(tmp_path):
 def test_a_video_that_is_cut_off_is_played_up_to_the_cut(tmp_path, caplog):
     path = write(tmp_path / 'a.avi', 'MJPG')
     data = path.read_bytes()
-    third = [place for place in range(len(data)) if data.startswith(b'00dc', place)][3]
+    third = [place for place in range(len(data)) if data.startswith(b'00dc', place)][4]
     path.write_bytes(data[: third + 20])
     source = VideoFile(path)
     assert len(source) == 6 and len(list(source)) == 3

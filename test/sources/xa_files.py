@@ -9,9 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from pydicom import uid
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.fileset import FileSet
+
+from m2i_ros.sources.dicom_header import pydicom  # without GDCM
 
 XA = '1.2.840.10008.5.1.4.1.1.12.1'
 XRF = '1.2.840.10008.5.1.4.1.1.12.2'
@@ -52,12 +51,12 @@ def xa_dataset(frames, bits=None, **tags):
     frames = np.asarray(frames)
     allocated = 8 * frames.dtype.itemsize
     bits = bits or allocated
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    ds = pydicom.Dataset()
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = tags.pop('SOPClassUID', XA)
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = uid.generate_uid()
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = uid.generate_uid(), uid.generate_uid()
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = pydicom.uid.generate_uid()
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = pydicom.uid.generate_uid(), pydicom.uid.generate_uid()
     ds.NumberOfFrames, ds.Rows, ds.Columns = frames.shape
     ds.BitsAllocated, ds.BitsStored, ds.HighBit = allocated, bits, bits - 1
     values = {
@@ -108,33 +107,14 @@ def encode(source, target, syntax):
 @cache
 def _encoder():
     """Start the process that encodes: GDCM and numba do not go together in one."""
-    return subprocess.Popen([sys.executable, __file__, '--encode'], stdin=-1, stdout=-1, text=True)
-
-
-def _serve():
-    """Encode what the lines of the input name."""
-    import gdcm
-
-    gdcm.Trace.WarningOff()
-    for line in sys.stdin:
-        source, target, syntax = line.rstrip('\n').split('\t')
-        reader = gdcm.ImageReader()
-        reader.SetFileName(source)
-        assert reader.Read(), source
-        change = gdcm.ImageChangeTransferSyntax()
-        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
-        change.SetInput(reader.GetImage())
-        assert change.Change(), syntax
-        writer = gdcm.ImageWriter()
-        writer.SetFileName(target)
-        writer.SetFile(reader.GetFile())
-        writer.SetImage(change.GetOutput())
-        assert writer.Write(), target
-        print('done', flush=True)
+    program = Path(__file__).with_name('xa_encoder.py')
+    return subprocess.Popen([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def write_dicomdir(folder, files):
     """Write a DICOMDIR of copies of the files into a folder, and return its path."""
+    from pydicom.fileset import FileSet
+
     directory = FileSet()
     for file in files:
         directory.add(file)
@@ -160,4 +140,4 @@ def main(folder):
 
 
 if __name__ == '__main__':
-    _serve() if sys.argv[1] == '--encode' else main(sys.argv[1])
+    main(sys.argv[1])
