@@ -28,12 +28,14 @@ ARGUMENTS = {
     'source': (
         'none',
         'Where the pictures come from: none = live topics, nothing is played; phantom = a simulated injection; '
-        'images = a folder of pictures; case = a recorded case.',
-        ['none', 'phantom', 'images', 'case'],
+        'images = a folder of pictures; video = an MP4, AVI or GIF file; dicom = X-ray runs (XA, XRF); '
+        'case = a recorded case.',
+        ['none', 'phantom', 'images', 'video', 'dicom', 'case'],
     ),
     'path': (
         '',
-        'What source plays: the folder of images, the case folder; for phantom ANATOMY or ANATOMY:SEED '
+        'What source plays: the folder of images, the video file, the DICOM file, folder or DICOMDIR, the case folder; '
+        'for phantom ANATOMY or ANATOMY:SEED '
         '(iliofemoral:0 if empty).',
         None,
     ),
@@ -88,12 +90,12 @@ def start(context):
         model = model or f'phantom:{anatomy}:{seed or 0}'
     elif source != 'none':
         if not path:
-            raise RuntimeError(f'source:={source} needs path:=FOLDER, the folder that holds the {source}')
+            raise RuntimeError(f'source:={source} needs path:=PATH, the file or folder that holds the {source}')
         playing['path'] = existing('path', path)
         if source == 'case':
             model = model or playing['path']
     elif path:
-        raise RuntimeError(f'path:={path} is for source:=phantom, images or case: which one is it?')
+        raise RuntimeError(f'path:={path} is for source:=phantom, images, video, dicom or case: which one is it?')
 
     common = {'use_sim_time': is_true(given['use_sim_time'])}
     files = [existing('params_file', given['params_file'])] if given['params_file'] else []

@@ -1,4 +1,4 @@
-"""source_node: plays the X-ray system. Publishes a phantom, a folder of pictures or a recorded case."""
+"""source_node: plays the X-ray system. Publishes a phantom, pictures, a video, DICOM runs or a recorded case."""
 
 import array
 import itertools
@@ -8,38 +8,52 @@ import threading
 import time
 
 import cv2
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
+from tf2_ros import TransformBroadcaster
 
+from m2i_ros.geometry import inverse, rigid
+from m2i_ros.registration.start import pose_from_view
 from m2i_ros.ros.camera_info import fill_camera_info
 from m2i_ros.ros.diagnostics import status
 from m2i_ros.ros.frame_node import run
 from m2i_ros.ros.images import fill_image
-from m2i_ros.ros.parameters import SOURCE, Parameters
+from m2i_ros.ros.parameters import MODEL, SOURCE, Parameters
 from m2i_ros.ros.qos import LATCHED, RELIABLE
 from m2i_ros.ros.stamps import decimal
-from m2i_ros.ros.transforms import fill_pose
-from m2i_ros.sources import SourceError, open_source
+from m2i_ros.ros.transforms import fill_pose, fill_transform
+from m2i_ros.sources import SourceError, open_model, open_source
 from m2i_ros.sources.look_ahead import look_ahead
 
 SETTLED = 1.0  # seconds without a new listener after which all are taken to be there
 PREPARED = 450  # frames of a source in real time that are made before the first is sent, at most; 240 MB at 512x512
 ASK_AGAIN = 5.0  # seconds between two complaints that nobody listens
+PROGRESS = 5.0  # seconds between two lines that say how far it is
 
 
 class SourceNode(Node):
-    """Publishes image, camera_info and initialpose, the truth where it is known, and how far it is (source/status)."""
+    """Publishes image, camera_info and initialpose, the truth where it is known, and how far it is (source/status).
+
+    Where the source knows how C-arm and table stand, their TF too: frames.table -> frames.isocentre -> frame_id.
+    Services: ~/pause (SetBool), ~/step (Trigger): one frame more while it pauses.
+    """
 
     def __init__(self):
         super().__init__('source_node')
-        self.parameters = Parameters(self, SOURCE)
+        self.parameters = Parameters(self, SOURCE + MODEL)
         self._forward_warnings()
         self._source = self._open()
+        self._patient = getattr(self._source, 'patient', {})
+        for name, value in self._patient.items():
+            self.get_logger().info(f'{name}: {value}')
+        self._view_model, self._isocentre = self._read_placement()
         stepped = self.parameters['stepped']
         self._stepped = stepped == 'always' or (stepped == 'auto' and not self._source.realtime)
         self._compressed = self.parameters['image_transport'] == 'compressed'
@@ -52,6 +66,11 @@ class SourceNode(Node):
         # Deep enough that no frame's name is lost to a reader that is busy for a second.
         several = QoSProfile(depth=30, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._status = self.create_publisher(DiagnosticStatus, 'source/status', several)
+        self._broadcaster = TransformBroadcaster(self)
+        self._pausing = threading.Condition()
+        self._paused, self._steps = False, 0
+        self.create_service(SetBool, '~/pause', self._pause)
+        self.create_service(Trigger, '~/step', self._step)
         self._answered = threading.Condition()
         self._answers = {}  # topic: the last stamp answered, (sec, nanosec)
         if self._stepped:
@@ -72,9 +91,30 @@ class SourceNode(Node):
     def _open(self):
         kind = self.parameters['source']
         self.get_logger().info(f'opening source {kind} {self.parameters["path"]}'.rstrip())
-        phantom = ('anatomy', 'seed', 'width', 'height', 'duration', 'mirrored') if kind == 'phantom' else ()
-        settings = {name: self.parameters[name] for name in phantom}
+        settings = {}
+        if kind == 'phantom':
+            names = ('anatomy', 'seed', 'width', 'height', 'duration', 'mirrored')
+            settings = {name: self.parameters[name] for name in names}
+        elif kind == 'dicom':
+            settings = {**self.parameters.group('dicom'), 'keep_patient_tags': self.parameters['keep_patient_tags']}
+            del settings['isocentre']
         return open_source(kind, self.parameters['path'], self.parameters['frame_rate'], **settings)
+
+    def _read_placement(self):
+        """Return the model that the C-arm's angles place, and its point at the isocentre (None: its centroid)."""
+        place = self.parameters['dicom.isocentre'].split()
+        if not place or self.parameters['source'] != 'dicom':
+            return None, None
+        model = self.parameters.group('model')
+        if not model['path']:
+            raise ValueError('dicom.isocentre needs model.path: what lies at the isocentre is a point of the model')
+        if place == ['centroid']:
+            return open_model(**_named(model)), None
+        try:
+            x, y, z = map(float, place)
+        except ValueError as error:
+            raise ValueError(f'dicom.isocentre: "{" ".join(place)}" must be centroid, or x y z in metres') from error
+        return open_model(**_named(model)), np.array([x, y, z])
 
     def _forward_warnings(self):
         """Let the warnings of the sources, which know nothing of ROS, appear in the log."""
@@ -157,9 +197,13 @@ class SourceNode(Node):
         self._send_initial_pose()
         # Never back, never twice, also where the clock stands still between two turns.
         origin = max(self.get_clock().now().nanoseconds, self._last_stamp + round(1e9 * period))
-        start = time.monotonic()
-        for frame in frames:
+        start = told = time.monotonic()
+        for number, frame in enumerate(frames, start=1):
+            paused = self._wait_while_paused()
             if not self._stepped:
+                # Real time goes on while a picture stands still.
+                start += paused
+                origin += round(1e9 * paused)
                 late = time.monotonic() - (start + frame.stamp)
                 if late < 0:
                     self._stop.wait(-late)
@@ -172,6 +216,9 @@ class SourceNode(Node):
                 return
             self._last_stamp = origin + round(1e9 * frame.stamp)
             self._send(frame)
+            if time.monotonic() - told > PROGRESS:
+                told = time.monotonic()
+                self.get_logger().info(f'frame {number} of {len(self._source)}, {number / (told - start):.1f} a second')
             if self._stepped:
                 self._wait_for_answer()
 
@@ -181,6 +228,8 @@ class SourceNode(Node):
         self._progress['name'] = frame.name
         self._progress['stamp'] = decimal(header.stamp)
         self._tell('playing')
+        if frame.c_arm is not None:
+            self._send_view(frame, header)
         if frame.camera is not None:
             self._camera_info.publish(fill_camera_info(CameraInfo(), header, frame.camera))
         if self._compressed:
@@ -195,12 +244,32 @@ class SourceNode(Node):
         if frame.mask is not None:
             self._true_mask.publish(fill_image(Image(), header, frame.mask))
 
+    def _send_view(self, frame, header):
+        """Send how the C-arm and the table stand; where a run begins, also where the search may start."""
+        isocentre = self.parameters['frames.isocentre']
+        T_isocentre_image = inverse(frame.c_arm.T_image_isocentre)
+        transforms = [self._transform(header, isocentre, header.frame_id, T_isocentre_image)]
+        if frame.table is not None:
+            T_table_isocentre = rigid(translation=-frame.table)
+            transforms.insert(0, self._transform(header, self.parameters['frames.table'], isocentre, T_table_isocentre))
+        self._broadcaster.sendTransform(transforms)
+        if frame.begins and self._view_model is not None:
+            self._publish_start(pose_from_view(self._view_model, frame.c_arm, self._isocentre))
+
+    @staticmethod
+    def _transform(header, parent, child, T_parent_child):
+        transform = TransformStamped(header=Header(stamp=header.stamp, frame_id=parent), child_frame_id=child)
+        fill_transform(transform.transform, T_parent_child)
+        return transform
+
     def _send_initial_pose(self):
-        if self._source.initial_pose is None:
-            return
+        if self._source.initial_pose is not None:
+            self._publish_start(self._source.initial_pose)
+
+    def _publish_start(self, T):
         pose = PoseWithCovarianceStamped(header=Header(frame_id=self.parameters['frame_id']))
         pose.header.stamp = self.get_clock().now().to_msg()
-        fill_pose(pose.pose.pose, self._source.initial_pose)
+        fill_pose(pose.pose.pose, T)
         self._initial_pose.publish(pose)
 
     def _header(self):
@@ -225,6 +294,31 @@ class SourceNode(Node):
                     return
                 self._answered.wait(min(left, 0.2))
 
+    def _wait_while_paused(self):
+        """Return how many seconds it paused before the next frame may go."""
+        begun = time.monotonic()
+        with self._pausing:
+            while self._paused and not self._steps and not self._stop.is_set():
+                self._pausing.wait(0.2)
+            self._steps = max(0, self._steps - 1)
+        return time.monotonic() - begun
+
+    def _pause(self, request, response):
+        with self._pausing:
+            self._paused, self._steps = request.data, 0
+            self._pausing.notify()
+        response.success = True
+        response.message = 'pauses: ~/step sends one frame' if request.data else 'goes on'
+        return response
+
+    def _step(self, request, response):
+        with self._pausing:
+            response.success = self._paused
+            response.message = 'one frame' if self._paused else 'it does not pause: call ~/pause first'
+            self._steps += self._paused
+            self._pausing.notify()
+        return response
+
     def _take_mask(self, message):
         self._take('vessel/mask', decimal(message.header.stamp))
 
@@ -245,8 +339,14 @@ class SourceNode(Node):
             'stepped': self._stepped,
             'skipped': len(self._source.skipped),
             **self._progress,
+            **self._patient,
         }
         self._status.publish(status(level, 'source', message, values))
+
+
+def _named(model):
+    """Return the parameters `model.*` as `open_model` names them."""
+    return {'spec': model['path'], 'units': model['units'], 'axes': model['axes']}
 
 
 def main(argv=None):

@@ -8,9 +8,10 @@ from m2i_ros.geometry import rigid
 _R_LPS = {'lps': np.eye(3), 'ras': np.diag([-1.0, -1.0, 1.0])}
 
 
-def pose_from_view(model, c_arm):
-    """Return the (4, 4) T_image_model of a `VesselModel` whose centroid lies at the isocentre of a `CArm`.
+def pose_from_view(model, c_arm, isocentre=None):
+    """Return the (4, 4) T_image_model of a `VesselModel` of which a point lies at the isocentre of a `CArm`.
 
+    isocentre: (3,) that point in the model's coordinates, metres; None: the model's centroid.
     The patient lies supine, head first. Raises ValueError where the model's axes are not known.
     """
     if model.axes not in _R_LPS:
@@ -19,4 +20,4 @@ def pose_from_view(model, c_arm):
             f'(lps or ras), or the start by initialpose'
         )
     R = _R_LPS[model.axes]
-    return c_arm.T_image_isocentre @ rigid(R, -R @ model.centroid)
+    return c_arm.T_image_isocentre @ rigid(R, -R @ (model.centroid if isocentre is None else isocentre))

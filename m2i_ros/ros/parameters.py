@@ -92,6 +92,56 @@ def _of_registration():
     )
 
 
+def _of_dicom():
+    """The rows that say what a DICOM file does not say, or says wrong."""
+    auto = ('auto', 'yes', 'no')
+    return (
+        Parameter(
+            'dicom.source_to_detector', 0.0, 'Instead of (0018,1110); 0.0: what the file says.', 'm', False, 0.0, 9.0
+        ),
+        Parameter('dicom.source_to_isocentre', 0.0, 'Instead of (0018,1111); the same.', 'm', False, 0.0, 9.0),
+        Parameter(
+            'dicom.pixel_spacing_mm',
+            0.0,
+            'At the detector, instead of (0018,1164); the same.',
+            'mm',
+            minimum=0.0,
+            maximum=9.0,
+        ),
+        Parameter(
+            'dicom.angles_deg',
+            '',
+            'LAO and cranial angle, like `30 -20`, instead of (0018,1510) and (0018,1511). Empty: what the file says.',
+            'deg',
+        ),
+        Parameter(
+            'dicom.increments',
+            'from_first',
+            'Angles of a turning C-arm, (0018,1520): each counts from the first frame, or from the one before it.',
+            choices=('from_first', 'from_last'),
+        ),
+        Parameter(
+            'dicom.mirrored',
+            'auto',
+            'yes: stored as displayed, facing the patient (fx < 0); no: as the source sees it; auto: by (0020,0020), '
+            'or yes.',
+            choices=auto,
+        ),
+        Parameter(
+            'dicom.invert',
+            'auto',
+            'yes: black and white change places; auto: where contrast would be bright, by (0028,1041) and (0028,0004).',
+            choices=auto,
+        ),
+        Parameter(
+            'dicom.isocentre',
+            '',
+            "What of the model (`model.path`) lies at the isocentre: `centroid`, or x y z in metres of the model's "
+            'axes. Then each run begins with an initialpose by its angles. Empty: not known.',
+        ),
+    )
+
+
 INPUT = (
     Parameter(
         'image_transport',
@@ -194,7 +244,12 @@ MONITOR = (Parameter('record', '', 'Folder to record into: bag, video, report. E
 
 SOURCE = (
     Parameter('source', 'phantom', 'What to play.', choices=KINDS),
-    Parameter('path', '', 'Of source images: a folder of pictures. Of source case: a case folder or its case.yaml.'),
+    Parameter(
+        'path',
+        '',
+        'Of images: a folder of pictures. Of video: a file (MP4, AVI, GIF, ...). Of dicom: an XA or XRF file, a folder '
+        'of them, a DICOMDIR. Of case: a case folder or its case.yaml.',
+    ),
     Parameter('loop', False, 'Start again at the end.'),
     Parameter(
         'stepped',
@@ -214,8 +269,17 @@ SOURCE = (
         'start_timeout', 180.0, 'How long to wait for a pipeline before giving up.', 's', minimum=1.0, maximum=86400.0
     ),
     Parameter('wait_for', '', 'Name of a node that must listen too before the first picture is sent, as monitor_node.'),
-    Parameter('frame_rate', 15.0, 'Of phantom and images; a case states its own.', 'Hz', minimum=0.1, maximum=120.0),
+    Parameter(
+        'frame_rate',
+        0.0,
+        'Of all but cases; 0.0: what the video or DICOM file states, 15 where nothing is stated.',
+        'Hz',
+        minimum=0.0,
+        maximum=120.0,
+    ),
     Parameter('frame_id', 'xray', 'Frame of the pictures: origin at the X-ray source, z towards the detector.'),
+    Parameter('frames.isocentre', 'isocentre', "TF parent of `frame_id` where the C-arm's pose is known (dicom)."),
+    Parameter('frames.table', 'table', 'TF parent of the isocentre where the table moves (dicom).'),
     Parameter(
         'image_transport', 'raw', 'Publish `image` (raw) or `image/compressed` (PNG).', choices=('raw', 'compressed')
     ),
@@ -225,6 +289,13 @@ SOURCE = (
     Parameter('height', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
     Parameter('duration', 20.0, 'Of the phantom: one injection.', 's', minimum=0.5, maximum=3600.0),
     Parameter('mirrored', False, 'Of the phantom: pictures stored as displayed (fx < 0).'),
+    Parameter(
+        'keep_patient_tags',
+        False,
+        "Of dicom: log the patient's and the study's attributes and publish them in `source/status`. false: they are "
+        'never read.',
+    ),
+    *_of_dicom(),
 )
 
 
@@ -306,7 +377,7 @@ def markdown():
     """Return README's tables of parameters."""
     tables = (
         ('`pipeline_node`, `segmentation_node`, `registration_node`', PARAMETERS),
-        ('`source_node`', SOURCE),
+        ('`source_node`, besides `model.*`', SOURCE),
         ('`monitor_node`, besides `model.*` and `frames.model`', MONITOR),
     )
     lines = []

@@ -1,10 +1,11 @@
-"""Frames from pictures, recorded cases and the phantom."""
+"""Frames from pictures, videos, DICOM runs, recorded cases and the phantom."""
 
 from m2i_ros.sources.case import CaseSource, open_case, write_case
 from m2i_ros.sources.images import ImageFolder
 from m2i_ros.sources.opening import open_model, open_source
 from m2i_ros.sources.phantom import PhantomSource
 from m2i_ros.sources.source_frame import SourceError, SourceFrame
+from m2i_ros.sources.video import VideoFile
 
 __all__ = [
     'CaseSource',
@@ -12,6 +13,7 @@ __all__ = [
     'PhantomSource',
     'SourceError',
     'SourceFrame',
+    'VideoFile',
     'open_case',
     'open_model',
     'open_source',

@@ -2,6 +2,7 @@
 
 import csv
 import glob
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import numpy as np
 import yaml
 
 from m2i_ros.geometry import Camera, is_rigid
-from m2i_ros.sources.images import natural_order, read_grey
+from m2i_ros.sources.images import SUFFIXES, natural_order, read_grey
+from m2i_ros.sources.recorded import open_recorded
 from m2i_ros.sources.source_frame import SourceError, SourceFrame
+from m2i_ros.sources.video import VideoFile
 
 CAMERA_KEYS = ('width', 'height', 'fx', 'fy', 'cx', 'cy')
 KNOWN_KEYS = ('model', 'camera', 'frame_rate', 'frames', 'video', 'masks', 'initial_pose', 'poses')
-NOT_YET = ('dicom', 'bag')
 
 
 def open_case(path):
@@ -27,27 +29,28 @@ class CaseSource:
     """Pictures, camera, model and truth of one recorded case.
 
     path: the case folder or its case.yaml.
-    camera: `Camera` or None. initial_pose: (4, 4) T_image_model, metres, or None. frame_rate: frames per second.
+    camera: `Camera` or None. initial_pose: (4, 4) T_image_model, metres, or None. frame_rate: frames per second. Where
+    case.yaml does not say, they are those of the video, DICOM run or bag that holds the frames.
     model: `VesselModel` or None, read when first asked for.
 
     Raises SourceError, naming the file and the key, for what is missing, unknown or contradictory.
     """
 
     realtime = False
-    skipped = ()
 
     def __init__(self, path):
         path = Path(path)
         self.file = path / 'case.yaml' if path.is_dir() else path
         self.folder = self.file.parent
         self._description = self._read_description()
-        self.frame_rate = self._number('frame_rate', 15.0)
+        self._frames, self._recorded = self._find_frames()
+        self.frame_rate = self._number('frame_rate', self._recorded.frame_rate if self._recorded else 15.0)
         if self.frame_rate <= 0:
             raise self._error('frame_rate', 'must be above 0 frames per second')
-        self.camera = self._read_camera()
+        self._camera = self._read_camera()
+        self.camera = self._camera or (self._recorded.camera if self._recorded else None)
         self.initial_pose = self._read_initial_pose()
         self._poses = self._read_poses()
-        self._frames, self._video = self._find_frames()
         self._masks = self._files('masks') if 'masks' in self._description else []
         if self._frames and self._masks and not {p.stem for p in self._frames} & {p.stem for p in self._masks}:
             raise self._error('masks', 'no mask is named as a frame: name each mask as its frame')
@@ -65,52 +68,48 @@ class CaseSource:
         settings = {key: entry[key] for key in ('units', 'axes') if key in entry}
         return load_model(self.folder / entry['path'], **settings)
 
+    @property
+    def skipped(self):
+        """What of a video, DICOM run or bag could not be read."""
+        return self._recorded.skipped if self._recorded else ()
+
     def __len__(self):
         """Return the number of frames; of a video, what its header states."""
-        if self._video is None:
-            return len(self._frames)
-        return int(cv2.VideoCapture(str(self._video)).get(cv2.CAP_PROP_FRAME_COUNT))
+        return len(self._recorded) if self._recorded else len(self._frames)
 
     def __iter__(self):
         """Yield the frames as `SourceFrame`. Raises SourceError for a frame or mask that cannot be used."""
         by_name = {path.stem: path for path in self._masks}
-        for index, (name, image) in enumerate(self._pictures()):
-            stamp = index / self.frame_rate
-            if self._video is None:
-                mask_path = by_name.get(name)
-            else:
+        for index, frame in enumerate(self._recorded or self._pictures()):
+            camera = self._camera or frame.camera
+            self._check(frame.image, camera, frame.name or f'frame {index + 1}')
+            stamp = index / self.frame_rate if self._states_rate else frame.stamp
+            mask_path = by_name.get(frame.name)
+            if self._recorded and not mask_path:  # frames of a recording need not be named as the masks are
                 mask_path = self._masks[index] if index < len(self._masks) else None
             mask = None
             if mask_path is not None:
                 mask = np.where(read_grey(mask_path) > 127, 255, 0).astype(np.uint8)
-                if mask.shape != image.shape:
-                    raise SourceError(f'{mask_path}: mask is {mask.shape}, its frame {image.shape} (rows, columns)')
-            yield SourceFrame(image, stamp, name, self.camera, self._pose_at(stamp), mask)
+                if mask.shape != frame.image.shape:
+                    raise SourceError(
+                        f'{mask_path}: mask is {mask.shape}, its frame {frame.image.shape} (rows, columns)'
+                    )
+            yield replace(frame, stamp=stamp, camera=camera, T_image_model=self._pose_at(stamp), mask=mask)
+
+    @property
+    def _states_rate(self):
+        return not self._recorded or 'frame_rate' in self._description
 
     def _pictures(self):
-        if self._video is None:
-            for path in self._frames:
-                yield path.stem, self._checked(read_grey(path), path)
-            return
-        video = cv2.VideoCapture(str(self._video))
-        index = 0
-        while True:
-            there, picture = video.read()
-            if not there:
-                break
-            grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) if picture.ndim == 3 else picture
-            yield f'{self._video.stem}_{index:06d}', self._checked(grey, self._video)
-            index += 1
-        if index == 0:
-            raise SourceError(f'{self._video}: no frame can be decoded: convert it to MP4 or to pictures')
+        for path in self._frames:
+            yield SourceFrame(read_grey(path), 0.0, path.stem)
 
-    def _checked(self, image, path):
-        if self.camera is not None and image.shape != (self.camera.height, self.camera.width):
+    def _check(self, image, camera, name):
+        if camera is not None and image.shape != (camera.height, camera.width):
             raise SourceError(
-                f'{path}: picture is {image.shape[1]}x{image.shape[0]}, the camera of {self.file} '
-                f'{self.camera.width}x{self.camera.height}: correct camera width and height'
+                f'{self.folder}: {name}: picture is {image.shape[1]}x{image.shape[0]}, the camera of {self.file} '
+                f'{camera.width}x{camera.height}: correct camera width and height'
             )
-        return image
 
     def _pose_at(self, stamp):
         stamps, poses = self._poses
@@ -132,8 +131,6 @@ class CaseSource:
         if not isinstance(description, dict):
             raise SourceError(f'{self.file}: must hold keys like frames:, camera:, model:')
         for key in description:
-            if key in NOT_YET:
-                raise self._error(key, 'not supported yet: convert it to pictures and name them by frames:')
             if key not in KNOWN_KEYS:
                 raise self._error(key, f'unknown key; known are {", ".join(KNOWN_KEYS)}')
         return description
@@ -192,14 +189,20 @@ class CaseSource:
         return np.array(stamps), np.array(poses).reshape(-1, 4, 4)
 
     def _find_frames(self):
+        """Return the picture files, and the source of the recording that takes their place or None."""
         if ('frames' in self._description) == ('video' in self._description):
-            raise SourceError(f'{self.file}: exactly one of frames: (like frames/*.png) and video: is needed')
+            raise SourceError(
+                f'{self.file}: exactly one is needed: frames: (like frames/*.png, or a video, DICOM or bag) or video:'
+            )
         if 'frames' in self._description:
-            return self._files('frames'), None
+            files = self._files('frames')
+            if len(files) > 1 or files[0].suffix.lower() in SUFFIXES:
+                return files, None
+            return [], open_recorded(files[0])
         path = self.folder / str(self._description['video'])
         if not path.is_file():
             raise self._error('video', f'{path}: not found')
-        return [], path
+        return [], VideoFile(path)
 
     def _files(self, key):
         pattern = str(self._description[key])

@@ -5,28 +5,38 @@ from pathlib import Path
 from m2i_ros.sources.case import open_case
 from m2i_ros.sources.images import ImageFolder
 from m2i_ros.sources.phantom import PhantomSource
+from m2i_ros.sources.recorded import dicom_source
 from m2i_ros.sources.source_frame import SourceError
+from m2i_ros.sources.video import VideoFile
 
-KINDS = ('phantom', 'images', 'case')
+KINDS = ('phantom', 'images', 'video', 'dicom', 'case')
+USUAL_RATE = 15.0  # frames per second, where nothing states one
 
 
-def open_source(kind, path='', frame_rate=15.0, **phantom):
+def open_source(kind, path='', frame_rate=0.0, **settings):
     """Return the source of a kind: iterable over `SourceFrame`, with a length.
 
-    kind: 'phantom', 'images' (path: a folder of pictures) or 'case' (path: a case folder or its case.yaml).
-    frame_rate: frames per second; a case states its own.
-    phantom: settings of `m2i_ros.simulation.Phantom` (anatomy, seed, width, height, duration, mirrored, ...).
+    kind: 'phantom', 'images' (path: a folder of pictures), 'video' (a file), 'dicom' (a file, a folder, a DICOMDIR) or
+    'case' (a case folder or its case.yaml).
+    frame_rate: frames per second; 0.0: what the source states, 15 where it states none. A case states its own.
+    settings: of `m2i_ros.simulation.Phantom` (anatomy, seed, ...) or of `DicomSource`.
 
     Every source has `model`, `camera`, `initial_pose` (each None where not known), `frame_rate`, `realtime` (frames are
     to be played at their rate), `skipped` (what could not be read). Raises SourceError, or ModelError from `model`.
     """
     if kind == 'phantom':
-        return PhantomSource(frame_rate=frame_rate, **phantom)
+        return PhantomSource(frame_rate=frame_rate or USUAL_RATE, **settings)
     if kind not in KINDS:
         raise SourceError(f'source {kind!r}: must be one of {", ".join(KINDS)}')
     if not path:
-        raise SourceError(f'source {kind!r} needs a path: the folder that holds the {kind}')
-    return ImageFolder(path, frame_rate) if kind == 'images' else open_case(path)
+        raise SourceError(f'source {kind!r} needs a path: the file or folder that holds the {kind}')
+    if kind == 'images':
+        return ImageFolder(path, frame_rate or USUAL_RATE)
+    if kind == 'video':
+        return VideoFile(path, frame_rate)
+    if kind == 'dicom':
+        return dicom_source(path, frame_rate=frame_rate, **settings)
+    return open_case(path)
 
 
 def open_model(spec, units='mm', axes='lps'):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from m2i_ros.geometry import Camera
+from m2i_ros.geometry import Camera, CArm
 
 
 class SourceError(ValueError):
@@ -19,6 +19,8 @@ class SourceFrame:
     name: file name without its suffix, or '' where frames have no names.
     camera: None where the geometry is not known.
     T_image_model: (4, 4) true pose, metres, or None. mask: (H, W) uint8, 0 or 255: the vessels to be seen, or None.
+    c_arm: how the C-arm stands, or None. table: (3,) how far the table has moved since the run's first frame, metres
+    along the axes of the isocentre, or None. begins: a new run begins, which a track does not reach across.
     """
 
     image: np.ndarray
@@ -27,3 +29,6 @@ class SourceFrame:
     camera: Camera | None = None
     T_image_model: np.ndarray | None = None
     mask: np.ndarray | None = None
+    c_arm: CArm | None = None
+    table: np.ndarray | None = None
+    begins: bool = False

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='these tests run nodes: they need ROS 2 (or ./standalone/run pytest)')
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / 'sources'))  # xa_files
 
 from ros_graph import Graph, Process  # noqa: E402
 

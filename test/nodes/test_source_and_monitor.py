@@ -13,12 +13,16 @@ from rclpy.qos import QoSProfile
 from ros_graph import Process, stamps, values
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
+from xa_files import write_xa
 
+from m2i_ros.geometry import CArm, apply
+from m2i_ros.model import load_model
 from m2i_ros.ros.camera_info import camera_from_info
 from m2i_ros.ros.images import fill_image, grey_from_compressed, grey_from_image
 from m2i_ros.ros.stamps import decimal
-from m2i_ros.ros.transforms import fill_transform, motion_from_pose
+from m2i_ros.ros.transforms import fill_transform, motion_from_pose, motion_from_transform
 
 pytestmark = pytest.mark.launch
 
@@ -233,13 +237,86 @@ def test_a_folder_that_cannot_be_recorded_into_is_said_and_the_session_goes_on(a
     assert 'Going on without recording' in monitor.output and '5 in, 5 masks out' in monitor.output
 
 
+def test_a_dicom_run_comes_with_its_camera_the_c_arm_and_the_true_times(graph, answering, run, model_file, tmp_path):
+    pipeline = answering()
+    infos = graph.collect(CameraInfo, 'camera_info')
+    starts = graph.collect(PoseWithCovarianceStamped, 'initialpose')
+    transforms = graph.collect(TFMessage, '/tf')
+    status = graph.collect(DiagnosticStatus, 'source/status', latched=True)
+    frames = np.stack([np.full((64, 96), 150 + 10 * number, np.uint8) for number in range(4)])
+    path = write_xa(
+        tmp_path / 'run.dcm',
+        frames,
+        'JPEGLosslessProcess14_1',
+        PatientName='PLANTED^NAME',
+        PatientID='PLANTED',
+        FrameTime=None,
+        FrameTimeVector=[0, 100.0, 50.0, 200.0],
+        PositionerPrimaryAngleIncrement=[0.0, 2.0, 4.0, 6.0],
+        TableLongitudinalIncrement=[0.0, 10.0, 20.0, 30.0],
+    )
+    source = run('source_node', source='dicom', path=path, model__path=model_file, dicom__isocentre='centroid')
+    source.says('finished: 4 frames sent')
+    graph.wait(lambda: len(pipeline.received) == len(transforms) == len(infos) == 4, 'four frames with their TF')
+    sent = stamps(pipeline.received)
+    assert [b - a for a, b in zip(sent, sent[1:])] == [100_000_000, 50_000_000, 200_000_000]
+    assert all(np.array_equal(grey_from_image(m), frame) for m, frame in zip(pipeline.received, frames))
+    camera = camera_from_info(infos[0])
+    assert (camera.fx, camera.fy) == pytest.approx((-2750, 2750)) and stamps(infos) == sent
+
+    for index, message in enumerate(transforms):
+        table, c_arm = message.transforms
+        assert (table.header.frame_id, table.child_frame_id) == ('table', 'isocentre')
+        assert (c_arm.header.frame_id, c_arm.child_frame_id) == ('isocentre', 'xray')
+        assert stamps([table, c_arm]) == [sent[index]] * 2
+        # The tube stands 0.75 m from the isocentre, opposite the detector: LAO 30 and more, caudal 20.
+        lao, caudal = np.radians(30 + 2 * index), np.radians(20)
+        towards_detector = np.array([np.sin(lao) * np.cos(caudal), -np.cos(lao) * np.cos(caudal), -np.sin(caudal)])
+        tube = motion_from_transform(c_arm.transform)[:3, 3]
+        assert np.allclose(tube, -0.75 * towards_detector, atol=1e-9)
+        moved = motion_from_transform(table.transform)
+        assert np.allclose(apply(moved, np.array([0.01 * index, 0, 0])), 0, atol=1e-9), 'the patient goes with it'
+
+    graph.wait(lambda: starts, 'the start')
+    T = motion_from_pose(starts[0].pose.pose)
+    assert np.allclose(apply(T, load_model(model_file).centroid), [0, 0, 0.75], atol=1e-9)
+    assert np.allclose(T[:3, :3], CArm(np.radians(30), np.radians(-20)).T_image_isocentre[:3, :3], atol=1e-9)
+    graph.wait(lambda: status and status[-1].message == 'finished', 'the last status')
+    assert 'PLANTED' not in source.output + repr(status)
+    assert source.output.count('assumed:') == 1
+    for messages in (infos, starts, transforms, status):
+        graph.stop_collecting(messages)
+
+
+def test_it_pauses_and_steps(graph, answering, run, pictures):
+    pipeline = answering()
+    run('source_node', source='images', path=pictures, loop=True, frame_rate=100.0)
+    graph.wait(lambda: len(pipeline.received) > 2, 'that it plays', 60)
+    assert not graph.call(Trigger, 'source_node/step', Trigger.Request()).success, 'while it plays there is no step'
+    assert graph.call(SetBool, 'source_node/pause', SetBool.Request(data=True)).success
+    # One frame may be on its way when the service answers.
+    stands = len(pipeline.received) + 1
+    assert graph.call(Trigger, 'source_node/step', Trigger.Request()).success
+    assert graph.call(Trigger, 'source_node/step', Trigger.Request()).success
+    graph.wait(lambda: len(pipeline.received) >= stands + 1, 'two steps')
+    stood = len(pipeline.received)
+    assert stood <= stands + 2
+    assert graph.call(SetBool, 'source_node/pause', SetBool.Request(data=False)).success
+    graph.wait(lambda: len(pipeline.received) > stood + 5, 'that it goes on')
+    sent = stamps(pipeline.received)
+    assert all(a < b for a, b in zip(sent, sent[1:]))
+
+
 @pytest.mark.parametrize(
     'parameters, words',
     [
         (dict(source='case', path='/nowhere'), '/nowhere: not found'),
         (dict(source='images'), 'needs a path'),
-        (dict(source='film'), 'must be one of phantom, images, case'),
-        (dict(source='images', path='/tmp', frame_rate=0.0), 'frame_rate'),
+        (dict(source='film'), 'must be one of phantom, images, video, dicom, case'),
+        (dict(source='images', path='/tmp', frame_rate=-1.0), 'frame_rate'),
+        (dict(source='dicom', path='/nowhere.dcm'), '/nowhere.dcm: not found'),
+        (dict(source='dicom', path='/tmp', dicom__angles_deg='thirty'), 'dicom.angles_deg'),
+        (dict(source='video', path='/nowhere.mp4'), '/nowhere.mp4: not found'),
     ],
 )
 def test_a_source_that_cannot_be_ends_at_once_and_says_why(run, parameters, words):

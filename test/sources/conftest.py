@@ -1,11 +1,17 @@
 """A stand-in for the simulated patient, small and quick: a bright block that moves."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import m2i_ros.sources.dicom_header  # noqa: F401  imports pydicom first, as the sources do: without GDCM
 from m2i_ros.geometry import Camera, rigid
 from m2i_ros.model.vessel_model import Centreline, VesselModel
 from m2i_ros.sources import SourceFrame
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 def _box_model():
