@@ -126,6 +126,7 @@ def _draw(rows, sources, segmenter):
     drawn = {}
     with progress_bar() as bar:
         for source, names in bar.track(wanted.items(), description='drawing'):
+            segmenter.reset()
             for picture in sources[source].pictures(names):
                 mask = segmenter.segment(picture.image).mask
                 grey = cv2.cvtColor(to_grey8(picture.image), cv2.COLOR_GRAY2BGR)

@@ -204,6 +204,7 @@ def score(source, segmenter, save=None):
     false_positive_share counts, and the summary leaves the rest out.
     """
     rows = []
+    segmenter.reset()  # another source, another stream
     for picture in source.pictures():
         start = time.perf_counter()
         mask = segmenter.segment(picture.image).mask
