@@ -40,6 +40,24 @@ def normalise_grey(image, valid):
     return scaled
 
 
+def at_network_size(picture, largest_side=LARGEST_SIDE):
+    """Return a picture, (H, W), reduced or enlarged to the size at which it goes through the network.
+
+    Larger ones are reduced to `largest_side`, smaller ones enlarged by at most `ENLARGEMENT`.
+    """
+    height, width = picture.shape
+    longest, shortest = max(height, width), min(height, width)
+    if longest > largest_side:
+        # A strip is left wide enough to show what its vessels are.
+        scale = max(largest_side / longest, min(1.0, largest_side / STRIP / shortest))
+    else:
+        scale = max(1.0, min(ENLARGEMENT, min(LARGEST_SIDE, largest_side) / longest))
+    if scale == 1:
+        return picture
+    size = (max(32, round(width * scale)), max(32, round(height * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
 class Segmenter:
     """Finds the vessels of one frame: `segment(image) -> VesselMask`.
 
@@ -140,27 +158,15 @@ class Segmenter:
 
     def _probability(self, picture):
         height, width = picture.shape
-        scale = self._scale(height, width)
-        if scale != 1:
-            size = (max(32, round(width * scale)), max(32, round(height * scale)))
-            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            picture = cv2.resize(picture, size, interpolation=how)
+        picture = at_network_size(picture, self.largest_side)
         rows, columns = picture.shape
         below, right = (-side % self._weights.multiple for side in (rows, columns))
         if below or right:
             picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REFLECT_101)
         probability = self._engine(picture[None, None])[:rows, :columns]
-        if scale != 1:
+        if probability.shape != (height, width):
             return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.ascontiguousarray(probability)
-
-    def _scale(self, height, width):
-        """Return the scale at which a picture goes through the network."""
-        longest, shortest = max(height, width), min(height, width)
-        if longest > self.largest_side:
-            # A strip is left wide enough to show what its vessels are.
-            return max(self.largest_side / longest, min(1.0, self.largest_side / STRIP / shortest))
-        return max(1.0, min(ENLARGEMENT, min(LARGEST_SIDE, self.largest_side) / longest))
 
 
 def _without_islands(mask, smallest):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from m2i_ros import simulation
 from m2i_ros.segmentation.collimator import valid_area
-from m2i_ros.segmentation.segmenter import normalise_grey
+from m2i_ros.segmentation.segmenter import at_network_size, normalise_grey
 from m2i_ros.simulation import TrainingSamples
 from m2i_ros.training.augment import augment
 
@@ -88,7 +88,7 @@ class TrainingBatches(IterableDataset):
 
     def __init__(self, settings, seed, first_step=0, rank=0):
         self.settings, self.seed, self.first_step, self.rank = settings, seed, first_step, rank
-        self._real = [(image, mask) for _, image, mask in read_folders(settings.real)]
+        self._real = network_pairs(settings.real)
 
     def __iter__(self):
         workers, worker = self.settings.workers, get_worker_info()
@@ -202,6 +202,11 @@ def read_folders(folders):
         if not {'images', 'masks'} <= set(entry) <= {'images', 'masks', 'leave_out'}:
             raise ValueError(f'{entry}: {{images: DIR, masks: DIR}} is needed, leave_out: [NAME, ...] may be given')
     return [pair for entry in folders for pair in read_pairs(**entry)]
+
+
+def network_pairs(folders):
+    """List of (image, mask) of folders as the network gets them in use: at its size."""
+    return [tuple(at_network_size(picture) for picture in pair) for _, *pair in read_folders(folders)]
 
 
 def read_pairs(images, masks, leave_out=()):

@@ -17,7 +17,7 @@ from m2i_ros.training.data import (
     DataSettings,
     StreamSettings,
     collate,
-    read_folders,
+    network_pairs,
     simulated_pairs,
     training_batches,
 )
@@ -244,7 +244,7 @@ class SegmentationTraining:
         pairs = simulated_pairs(settings.validation_frames, size, [settings.seed, 4], settings.data.cache)
         together = max(1, VALIDATION_BATCH // size**2)
         simulated = [collate(pairs[i : i + together]) for i in range(0, len(pairs), together)]
-        real = [collate([pair]) for _, *pair in read_folders(settings.validation_real)]
+        real = [collate([pair]) for pair in network_pairs(settings.validation_real)]
         rank, ranks = self.fabric.global_rank, self.fabric.world_size
         return simulated[rank::ranks], real[rank::ranks]
 

@@ -13,6 +13,9 @@ class DarkIsVessel:
     def __init__(self, **_):
         pass
 
+    def reset(self):
+        pass
+
     def segment(self, image):
         return VesselMask(np.where(image < 128, 255, 0).astype(np.uint8), np.ones(image.shape, bool))
 
