@@ -71,7 +71,15 @@ def test_each_picture_is_scored_by_a_network_that_has_not_seen_it(config, tmp_pa
     for row in report['images']:
         found, truth = (cv2.imread(str(f / f'{row["name"]}.png'), 0) for f in (out / 'masks', tmp_path / 'masks'))
         assert row['other folds']['dice'] == pytest.approx(dice(found, truth))
-        assert set(row['simulation']) == {'dice', 'precision', 'recall', 'cldice', 'tolerant_dice', 'hd95_px'}
+        assert set(row['simulation']) == {
+            'dice',
+            'precision',
+            'recall',
+            'cldice',
+            'tolerant_dice',
+            'hd95_px',
+            'assd_px',
+        }
     assert len(list((out / 'probabilities').iterdir())) == 4
 
     # Done folds stay done, a lost one is done again, and another plan is refused.
