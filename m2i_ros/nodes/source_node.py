@@ -1,4 +1,4 @@
-"""source_node: plays the X-ray system. Publishes a phantom, a folder of pictures or a recorded case."""
+"""source_node: plays the X-ray system. Publishes a phantom, a folder of pictures, a recorded case or a bag."""
 
 import array
 import itertools
@@ -10,17 +10,19 @@ import time
 import cv2
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 
 from m2i_ros.ros.camera_info import fill_camera_info
 from m2i_ros.ros.diagnostics import status
 from m2i_ros.ros.frame_node import run
 from m2i_ros.ros.images import fill_image
-from m2i_ros.ros.parameters import SOURCE, Parameters
+from m2i_ros.ros.parameters import BAG, SOURCE, Parameters
 from m2i_ros.ros.qos import LATCHED, RELIABLE
 from m2i_ros.ros.stamps import decimal
 from m2i_ros.ros.transforms import fill_pose
@@ -29,6 +31,7 @@ from m2i_ros.sources.look_ahead import look_ahead
 
 SETTLED = 1.0  # seconds without a new listener after which all are taken to be there
 PREPARED = 450  # frames of a source in real time that are made before the first is sent, at most; 240 MB at 512x512
+ACKNOWLEDGED = Duration(seconds=1)  # for how long to wait that an initial pose is received
 ASK_AGAIN = 5.0  # seconds between two complaints that nobody listens
 
 
@@ -52,6 +55,8 @@ class SourceNode(Node):
         # Deep enough that no frame's name is lost to a reader that is busy for a second.
         several = QoSProfile(depth=30, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._status = self.create_publisher(DiagnosticStatus, 'source/status', several)
+        clock = self.parameters['source'] == 'bag' and self.parameters['bag.clock']
+        self._clock = self.create_publisher(Clock, '/clock', RELIABLE) if clock else None
         self._answered = threading.Condition()
         self._answers = {}  # topic: the last stamp answered, (sec, nanosec)
         if self._stepped:
@@ -74,6 +79,8 @@ class SourceNode(Node):
         self.get_logger().info(f'opening source {kind} {self.parameters["path"]}'.rstrip())
         phantom = ('anatomy', 'seed', 'width', 'height', 'duration', 'mirrored') if kind == 'phantom' else ()
         settings = {name: self.parameters[name] for name in phantom}
+        if kind == 'bag':
+            settings = {row.name.removeprefix('bag.'): self.parameters[row.name] for row in BAG}
         return open_source(kind, self.parameters['path'], self.parameters['frame_rate'], **settings)
 
     def _forward_warnings(self):
@@ -153,20 +160,24 @@ class SourceNode(Node):
         return (takers, finders), missing
 
     def _play_once(self, frames):
+        recorded = self.parameters['source'] == 'bag'
+        rate = self.parameters['bag.rate'] if recorded else 1.0
         period = 1.0 / self._source.frame_rate
-        self._send_initial_pose()
+        if self._source.initial_pose is not None:
+            self._send_initial_pose(self.get_clock().now().nanoseconds, self._source.initial_pose)
         # Never back, never twice, also where the clock stands still between two turns.
-        origin = max(self.get_clock().now().nanoseconds, self._last_stamp + round(1e9 * period))
+        earliest = self._last_stamp + round(1e9 * period) if self._last_stamp else 0
+        origin = max(self._source.origin if recorded else self.get_clock().now().nanoseconds, earliest)
         start = time.monotonic()
         for frame in frames:
             if not self._stepped:
-                late = time.monotonic() - (start + frame.stamp)
+                late = time.monotonic() - (start + frame.stamp / rate)
                 if late < 0:
                     self._stop.wait(-late)
-                elif late > period:
+                elif late > period / rate:
                     # The machine is too slow: the X-ray system pauses, rather than date its pictures back.
                     start += late
-                    origin += round(1e9 * late)
+                    origin += 0 if recorded else round(1e9 * late)
                     self._progress['late'] += 1
             if self._stop.is_set():
                 return
@@ -176,11 +187,15 @@ class SourceNode(Node):
                 self._wait_for_answer()
 
     def _send(self, frame):
-        header = self._header()
+        header = self._header(self._last_stamp)
         self._progress['frame'] += 1
         self._progress['name'] = frame.name
         self._progress['stamp'] = decimal(header.stamp)
         self._tell('playing')
+        if self._clock:
+            self._clock.publish(Clock(clock=header.stamp))
+        if frame.initial_pose is not None:
+            self._send_initial_pose(self._last_stamp, frame.initial_pose, frame.initial_covariance)
         if frame.camera is not None:
             self._camera_info.publish(fill_camera_info(CameraInfo(), header, frame.camera))
         if self._compressed:
@@ -195,16 +210,18 @@ class SourceNode(Node):
         if frame.mask is not None:
             self._true_mask.publish(fill_image(Image(), header, frame.mask))
 
-    def _send_initial_pose(self):
-        if self._source.initial_pose is None:
-            return
-        pose = PoseWithCovarianceStamped(header=Header(frame_id=self.parameters['frame_id']))
-        pose.header.stamp = self.get_clock().now().to_msg()
-        fill_pose(pose.pose.pose, self._source.initial_pose)
+    def _send_initial_pose(self, stamp, T_image_model, covariance=None):
+        pose = PoseWithCovarianceStamped(header=self._header(stamp))
+        fill_pose(pose.pose.pose, T_image_model)
+        if covariance is not None:
+            pose.pose.covariance = covariance.ravel().tolist()
         self._initial_pose.publish(pose)
+        if self._stepped:  # before the picture that is to start from it
+            self._initial_pose.wait_for_all_acked(ACKNOWLEDGED)
 
-    def _header(self):
-        return Header(stamp=Time(nanoseconds=self._last_stamp).to_msg(), frame_id=self.parameters['frame_id'])
+    def _header(self, stamp):
+        frame_id = self._source.frame_id if self.parameters['source'] == 'bag' else self.parameters['frame_id']
+        return Header(stamp=Time(nanoseconds=stamp).to_msg(), frame_id=frame_id)
 
     def _wait_for_answer(self):
         """Wait until the last frame was worked on, so that none is overwritten by its successor."""

@@ -11,7 +11,7 @@ import yaml
 from rosbags.rosbag2 import Reader
 
 from m2i_ros.recording.bag import typestore
-from m2i_ros.recording.mending import DamageError, MendedMcap, mend_sqlite, zstd
+from m2i_ros.recording.mending import MendedMcap, mend_sqlite, zstd
 
 STORAGES = ('.mcap', '.db3')
 PACKED = '.zstd'
@@ -26,23 +26,15 @@ class BagError(ValueError):
     """A bag that cannot be read; the message names it and what to do."""
 
 
-def is_bag(path):
-    """Return whether `path` is a bag: a folder with a storage file or a metadata.yaml in it, or a storage file."""
-    path = Path(path)
-    if path.is_dir():
-        return (path / 'metadata.yaml').exists() or bool(_storage_files(path))
-    return _is_storage(path)
-
-
 class BagReader:
     """One rosbag2 recording, opened: MCAP or SQLite, split or not, zstd-compressed by file, chunk or message.
 
     path: the bag's folder, or one of its files. Usable as a context manager. A missing metadata.yaml does not matter.
     What was cut off in mid-write or damaged is read as far as it is whole.
 
-    warn: called with each warning. topics: {topic: type}. counts: {topic: number of messages}. start_time, end_time: ns of the first message and behind
-    the last, both 0 in an empty bag. custom: {key: text}, what the recorder noted in metadata.yaml.
-    warnings: what was found to be missing or damaged so far, in words. damaged: how many messages and parts of files
+    warn: called with each warning. topics: {topic: type}. counts: {topic: number of messages}. start_time, end_time: ns
+    of the first message and behind the last, both 0 in an empty bag. custom: {key: text}, what the recorder noted in
+    metadata.yaml. warnings: what was found to be missing or damaged so far, in words. damaged: how many messages and parts of files
     could not be read so far; the end of what was cut off is not counted.
 
     Raises BagError for a path where there is no bag, or none that can be read.
@@ -134,7 +126,9 @@ class BagReader:
             raise BagError(f'{self.path}: there is nothing there')
         if not self.path.is_dir():
             if not _is_storage(self.path):
-                raise BagError(f'{self.path}: is no bag: a folder, or a file that ends in {", ".join(STORAGES)}, is one')
+                raise BagError(
+                    f'{self.path}: is no bag: a folder, or a file that ends in {", ".join(STORAGES)}, is one'
+                )
             return [self.path]
         files = _storage_files(self.path)
         missing = set(self._read_metadata()) - {file.name for file in files}
@@ -164,7 +158,9 @@ class BagReader:
         """Return the opened reader of a file, or None, with a warning, where nothing of it can be read."""
         if file.suffix == PACKED:
             file = self._unpacked(file)
-        journals = [j for s in ('-wal', '-journal') if (j := file.with_name(file.name + s)).exists() and j.stat().st_size]
+        journals = [
+            j for s in ('-wal', '-journal') if (j := file.with_name(file.name + s)).exists() and j.stat().st_size
+        ]
         if journals:
             return self._mend(file, f'{journals[0].name} lies beside it')
         try:

@@ -25,7 +25,8 @@ class Recorder:
     warn: called with a line of text for what cannot be recorded.
 
     What the disk cannot take in time is dropped and counted in `dropped`. After a failure (a full disk) nothing more is
-    written, `failure` says why, what was written stays readable, and the session goes on. Raises RecordingError where the folder cannot be used at all.
+    written, `failure` says why, what was written stays readable, and the session goes on. Raises RecordingError where
+    the folder cannot be used at all.
     """
 
     def __init__(self, folder, warn=print):

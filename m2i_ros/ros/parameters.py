@@ -8,6 +8,7 @@ import math
 import sys
 import textwrap
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from m2i_ros.registration.settings import RegistrationSettings
 from m2i_ros.segmentation.polarity import POLARITIES
@@ -192,9 +193,18 @@ PARAMETERS = INPUT + SEGMENTATION + REGISTRATION
 
 MONITOR = (Parameter('record', '', 'Folder to record into: bag, video, report. Empty: nothing is recorded.'),)
 
+BAG = (
+    Parameter('bag.image', '', 'Of a bag: the topic of the pictures. Empty: the only one called image.'),
+    Parameter('bag.camera_info', '', 'Of a bag: the topic of the camera_info. Empty: the one beside the pictures.'),
+    Parameter('bag.initialpose', '', 'Of a bag: the topic of the initial pose. Empty: the one beside the pictures.'),
+    Parameter('bag.start', 0.0, 'Of a bag: from where to play.', 's', minimum=0.0, maximum=1e9),
+    Parameter('bag.duration', 0.0, 'Of a bag: how much to play; 0.0: to its end.', 's', minimum=0.0, maximum=1e9),
+)
 SOURCE = (
     Parameter('source', 'phantom', 'What to play.', choices=KINDS),
-    Parameter('path', '', 'Of source images: a folder of pictures. Of source case: a case folder or its case.yaml.'),
+    Parameter(
+        'path', '', 'Of source images: a folder of pictures; case: a case folder or its case.yaml; bag: its folder.'
+    ),
     Parameter('loop', False, 'Start again at the end.'),
     Parameter(
         'stepped',
@@ -214,8 +224,14 @@ SOURCE = (
         'start_timeout', 180.0, 'How long to wait for a pipeline before giving up.', 's', minimum=1.0, maximum=86400.0
     ),
     Parameter('wait_for', '', 'Name of a node that must listen too before the first picture is sent, as monitor_node.'),
-    Parameter('frame_rate', 15.0, 'Of phantom and images; a case states its own.', 'Hz', minimum=0.1, maximum=120.0),
-    Parameter('frame_id', 'xray', 'Frame of the pictures: origin at the X-ray source, z towards the detector.'),
+    Parameter(
+        'frame_rate', 15.0, 'Of phantom and images; a case and a bag state their own.', 'Hz', minimum=0.1, maximum=120.0
+    ),
+    Parameter(
+        'frame_id',
+        'xray',
+        'Frame of the pictures: origin at the X-ray source, z towards the detector. A bag has its own.',
+    ),
     Parameter(
         'image_transport', 'raw', 'Publish `image` (raw) or `image/compressed` (PNG).', choices=('raw', 'compressed')
     ),
@@ -225,6 +241,15 @@ SOURCE = (
     Parameter('height', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
     Parameter('duration', 20.0, 'Of the phantom: one injection.', 's', minimum=0.5, maximum=3600.0),
     Parameter('mirrored', False, 'Of the phantom: pictures stored as displayed (fx < 0).'),
+    *BAG,
+    Parameter(
+        'bag.rate',
+        1.0,
+        'Of a bag that is not stepped: how many times as fast as it was recorded.',
+        minimum=0.01,
+        maximum=100.0,
+    ),
+    Parameter('bag.clock', False, "Of a bag: publish `/clock`, each picture's stamp before the picture."),
 )
 
 
@@ -295,6 +320,37 @@ class Parameters:
         self._values.update(values)
         if values and self._changed:
             self._changed(set(values))
+
+
+def from_file(path, rows):
+    """Return {name: value} of the rows that a parameter file sets, for whichever node it sets them.
+
+    path: YAML as config/pipeline.yaml. Parameters that are not among the rows are left out. Raises ValueError, naming
+    the file, where it cannot be used.
+    """
+    import yaml  # not above: the name is taken there
+
+    try:
+        sections = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+        trees = [section['ros__parameters'] for section in sections.values()]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f'{path}: cannot be read: {error}') from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f'{path}: must be NODE: {{ros__parameters: {{NAME: VALUE}}}}') from error
+    known = {row.name: row for row in rows}
+    values = {name: value for tree in trees for name, value in _flat(tree or {}) if name in known}
+    for name, value in values.items():
+        if refusal := known[name].refusal(value):
+            raise ValueError(f'{path}: {refusal}')
+    return values
+
+
+def _flat(tree, prefix=''):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value
 
 
 def group(values, prefix):

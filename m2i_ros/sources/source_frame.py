@@ -19,6 +19,8 @@ class SourceFrame:
     name: file name without its suffix, or '' where frames have no names.
     camera: None where the geometry is not known.
     T_image_model: (4, 4) true pose, metres, or None. mask: (H, W) uint8, 0 or 255: the vessels to be seen, or None.
+    initial_pose: (4, 4) pose that was given, before this picture, for the search to start anew from, or None;
+    initial_covariance: its (6, 6) covariance (`registration.Registration`), None where not known.
     """
 
     image: np.ndarray
@@ -27,3 +29,5 @@ class SourceFrame:
     camera: Camera | None = None
     T_image_model: np.ndarray | None = None
     mask: np.ndarray | None = None
+    initial_pose: np.ndarray | None = None
+    initial_covariance: np.ndarray | None = None
