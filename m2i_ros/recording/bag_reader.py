@@ -34,8 +34,8 @@ class BagReader:
 
     warn: called with each warning. topics: {topic: type}. counts: {topic: number of messages}. start_time, end_time: ns
     of the first message and behind the last, both 0 in an empty bag. custom: {key: text}, what the recorder noted in
-    metadata.yaml. warnings: what was found to be missing or damaged so far, in words. damaged: how many messages and parts of files
-    could not be read so far; the end of what was cut off is not counted.
+    metadata.yaml. warnings: what was found to be missing or damaged so far, in words. damaged: how many messages and
+    parts of files could not be read so far; the end of what was cut off is not counted.
 
     Raises BagError for a path where there is no bag, or none that can be read.
     """
