@@ -56,7 +56,7 @@ class SourceNode(Node):
         several = QoSProfile(depth=30, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._status = self.create_publisher(DiagnosticStatus, 'source/status', several)
         clock = self.parameters['source'] == 'bag' and self.parameters['bag.clock']
-        self._clock = self.create_publisher(Clock, '/clock', RELIABLE) if clock else None
+        self._sim_clock = self.create_publisher(Clock, '/clock', RELIABLE) if clock else None
         self._answered = threading.Condition()
         self._answers = {}  # topic: the last stamp answered, (sec, nanosec)
         if self._stepped:
@@ -192,8 +192,8 @@ class SourceNode(Node):
         self._progress['name'] = frame.name
         self._progress['stamp'] = decimal(header.stamp)
         self._tell('playing')
-        if self._clock:
-            self._clock.publish(Clock(clock=header.stamp))
+        if self._sim_clock:
+            self._sim_clock.publish(Clock(clock=header.stamp))
         if frame.initial_pose is not None:
             self._send_initial_pose(self._last_stamp, frame.initial_pose, frame.initial_covariance)
         if frame.camera is not None:

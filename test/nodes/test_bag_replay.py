@@ -44,7 +44,9 @@ def play(graph, bag):
     processes = []
 
     def play(**parameters):
-        options = [word for k, v in {'source': 'bag', 'path': bag, **parameters}.items() for word in ('-p', f'{k}:={v}')]
+        options = [
+            word for k, v in {'source': 'bag', 'path': bag, **parameters}.items() for word in ('-p', f'{k}:={v}')
+        ]
         processes.append(Process(sys.executable, '-m', 'm2i_ros.nodes.source_node', '--ros-args', *options))
         return processes[-1]
 
@@ -64,9 +66,7 @@ def motions(messages):
     for transform in (transform for message in messages for transform in message.transforms):
         t, q = transform.transform.translation, transform.transform.rotation
         sign = np.sign(q.w) or 1.0
-        out[nanoseconds(transform.header.stamp)] = np.array(
-            [t.x, t.y, t.z, *(sign * v for v in (q.x, q.y, q.z, q.w))]
-        )
+        out[nanoseconds(transform.header.stamp)] = np.array([t.x, t.y, t.z, *(sign * v for v in (q.x, q.y, q.z, q.w))])
     return out
 
 
