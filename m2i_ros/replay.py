@@ -34,6 +34,14 @@ from m2i_ros.sources import SourceError, kind_of, open_model, open_source
 # The first frame of a recording that states no time of day; 0 means "the latest" to tf2.
 FIRST_STAMP = 10**9
 ROWS = PARAMETERS + BAG
+OPTIONS = {
+    'model': 'model.path',
+    'units': 'model.units',
+    'axes': 'model.axes',
+    'weights': 'segmentation.weights',
+    'engine': 'segmentation.engine',
+    'threads': 'segmentation.threads',
+}
 PROGRESS_PERIOD = 0.2  # seconds between two words of a worker
 
 _tell = None  # of a worker process: called with (input, frames done, frames in all)
@@ -196,6 +204,21 @@ def _description(parameters, info, model):
     }
 
 
+def parameters_from(file=None, **options):
+    """Return {name: value} of `ROWS`: defaults, before them those of a parameter file, before them the options.
+
+    options: those of `OPTIONS` that are not None. Raises ValueError where a value is refused.
+    """
+    values = {row.name: row.default for row in ROWS}
+    if file:
+        values.update(from_file(file, ROWS))
+    values.update({OPTIONS[name]: value for name, value in options.items() if value is not None})
+    for row in ROWS:
+        if refusal := row.refusal(values[row.name]):
+            raise ValueError(refusal)
+    return values
+
+
 def main(argv=None):
     """Run the command; return the exit code: 0 all went well or is the same, 1 something failed or differs, 2 usage."""
     parser = argparse.ArgumentParser(prog='replay', description=__doc__.splitlines()[0])
@@ -219,7 +242,7 @@ def main(argv=None):
         print('replay: INPUT... and --output OUT are needed, or --compare A B alone; --jobs from 1 on', file=sys.stderr)
         return 2
     try:
-        parameters = _parameters(arguments)
+        parameters = parameters_from(arguments.params, **{name: getattr(arguments, name) for name in OPTIONS})
         outputs = _outputs(arguments.input, Path(arguments.output))
         make_pipeline(parameters, None)  # weights and engine that are not there fail all inputs
         if parameters['model.path']:
@@ -231,26 +254,6 @@ def main(argv=None):
         return _replay_all(outputs, parameters, arguments.jobs)
     except KeyboardInterrupt:
         return 130
-
-
-def _parameters(arguments):
-    values = {row.name: row.default for row in ROWS}
-    if arguments.params:
-        values.update(from_file(arguments.params, ROWS))
-    for option, name in (
-        ('model', 'model.path'),
-        ('units', 'model.units'),
-        ('axes', 'model.axes'),
-        ('weights', 'segmentation.weights'),
-        ('engine', 'segmentation.engine'),
-        ('threads', 'segmentation.threads'),
-    ):
-        if (value := getattr(arguments, option)) is not None:
-            values[name] = value
-    for row in ROWS:
-        if refusal := row.refusal(values[row.name]):
-            raise ValueError(refusal)
-    return values
 
 
 def _outputs(inputs, output):

@@ -2,7 +2,7 @@
 
 import os
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 
 from rosbags.interfaces import (
     Qos,
@@ -30,7 +30,11 @@ class UnknownTypeError(ValueError):
 
 def typestore(distribution=None):
     """Return the message definitions of a ROS distribution: $ROS_DISTRO's by default, the newest's if unknown."""
-    name = (distribution or os.environ.get('ROS_DISTRO', '')).upper()
+    return _typestore((distribution or os.environ.get('ROS_DISTRO', '')).upper())
+
+
+@cache
+def _typestore(name):
     return get_typestore(getattr(Stores, f'ROS2_{name}', Stores.LATEST))
 
 

@@ -175,7 +175,7 @@ class BagReader:
         return reader
 
     def _mend(self, file, reason):
-        self._warn(f'{file}: cut off or damaged ({reason}): read as far as it is whole')
+        self._warn(f'{file}: cut off or damaged ({reason!r}): read as far as it is whole')
         try:
             whole = MendedMcap(file) if file.suffix == '.mcap' else mend_sqlite(file, self._folder())
             self.damaged += getattr(whole, 'damaged', 0)

@@ -250,6 +250,7 @@ def mend_sqlite(path, folder):
     try:
         with closing(sqlite3.connect(raw)) as source, closing(sqlite3.connect(whole)) as target:
             source.text_factory = bytes
+            target.execute('PRAGMA synchronous = OFF')  # a copy, gone with this process
             _copy_rows(source, target)
     except sqlite3.Error as error:
         raise DamageError(str(error)) from error

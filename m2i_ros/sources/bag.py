@@ -64,7 +64,7 @@ class BagSource:
             self._roles = {t: role for t, role in self._roles.items() if reader.topics.get(t) == TYPES[role]}
             self._start = reader.start_time + round(1e9 * start) if start else None
             self._stop = (self._start or reader.start_time) + round(1e9 * duration) if duration else None
-            self._length = reader.counts[self._image]
+            self._length = min(reader.counts[self._image], 2**31)  # more only a damaged index states
             first = next(reader.messages([self._image], self._start, self._stop), None)
             if first is None:
                 raise SourceError(f'{path}: {self._image}: no picture that can be read{self._part(reader)}')

@@ -17,6 +17,7 @@ TYPES = typestore()
 BEGUN = 1_795_388_611_123_456_789  # ns
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 CAMERA = Camera(48, 40, 900.0, 900.0, 23.5, 19.5)
+LARGE = Camera(160, 128, 900.0, 900.0, 79.5, 63.5)  # 50 of its frames are 2 MB, two of an MCAP file's chunks
 _TIME = QosTime(0, 0)
 QOS = Qos(
     QosHistory.KEEP_LAST, 10, QosReliability.RELIABLE, QosDurability.VOLATILE, _TIME, _TIME, QosLiveliness.AUTOMATIC,
@@ -24,15 +25,15 @@ QOS = Qos(
 )  # fmt: skip
 
 
-def frames(count, start=0):
+def frames(count, start=0, camera=CAMERA):
     """Return `SourceFrame`s with noise that tells them apart, 10 a second, the first with a pose to start from."""
     out = []
     for index in range(start, start + count):
-        image = np.random.default_rng(index).integers(0, 255, (CAMERA.height, CAMERA.width), np.uint8)
+        image = np.random.default_rng(index).integers(0, 255, (camera.height, camera.width), np.uint8)
         pose = rigid((0.0, 0.0, 0.01 * index), (0.001 * index, 0.0, 0.75))
         mask = np.where(image > 127, 255, 0).astype(np.uint8)
         begin = pose if index == 0 else None
-        out.append(SourceFrame(image, 0.1 * index, '', CAMERA, pose, mask, initial_pose=begin))
+        out.append(SourceFrame(image, 0.1 * index, '', camera, pose, mask, initial_pose=begin))
     return out
 
 
@@ -53,8 +54,8 @@ def write_bag(path, some, namespace='', extra=()):
     return path
 
 
-def write_plain_bag(path, some, storage='mcap', compression='none'):
-    """Write a bag with rosbags' own writer. compression: none, file, message, storage."""
+def write_plain_bag(path, some, storage='mcap', compression='none', qos=(QOS,)):
+    """Write a bag with rosbags' own writer. compression: none, file, message, storage. qos: without, read faster."""
     writer = Writer(path, version=9, storage_plugin=STORAGES[storage])
     if compression != 'none':
         writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
@@ -62,7 +63,7 @@ def write_plain_bag(path, some, storage='mcap', compression='none'):
         connections = {}
         for topic, kind, stamp, message in messages(some):
             if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=TYPES, offered_qos_profiles=[QOS])
+                connections[topic] = writer.add_connection(topic, kind, typestore=TYPES, offered_qos_profiles=qos)
             writer.write(connections[topic], stamp, TYPES.serialize_cdr(message, kind))
     return path
 

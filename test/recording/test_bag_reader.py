@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import logging
 import random
 import shutil
 import struct
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bags import BEGUN, CAMERA, TYPES, frames, leave_in_wal, write_bag, write_plain_bag, write_split_bag
+from bags import BEGUN, CAMERA, LARGE, TYPES, frames, leave_in_wal, write_bag, write_plain_bag, write_split_bag
 from rosbags.highlevel import AnyReader
 
 from m2i_ros.recording.bag_reader import BagError, BagReader
@@ -96,9 +97,7 @@ def write_and_list(some):
 
 def test_a_pose_given_later_comes_with_the_picture_after_it_and_one_of_another_frame_not_at_all(tmp_path):
     later = [m for m in write_and_list(frames(1)) if m[0] == '/initialpose'][0]
-    stranger = TYPES.types[later[1]](
-        TYPES.types['std_msgs/msg/Header'](later[3].header.stamp, 'table'), later[3].pose
-    )
+    stranger = TYPES.types[later[1]](TYPES.types['std_msgs/msg/Header'](later[3].header.stamp, 'table'), later[3].pose)
     extra = [(*later[:2], BEGUN + 450_000_000, later[3]), (*later[:2], BEGUN + 650_000_000, stranger)]
     source = BagSource(write_bag(tmp_path / 'bag', frames(9), extra=extra))
     given = [index for index, frame in enumerate(source) if frame.initial_pose is not None]
@@ -106,16 +105,16 @@ def test_a_pose_given_later_comes_with_the_picture_after_it_and_one_of_another_f
     assert len(source.skipped) == 1 and 'given in "table"' in source.skipped[0]
 
 
-@pytest.mark.parametrize('cut', [40, 3000, 20_000, 0.5, 0.9])
+@pytest.mark.parametrize('cut', [40, 900, 20_000, 0.5, 0.9])
 def test_an_mcap_file_cut_off_in_mid_write_is_read_up_to_the_cut(tmp_path, cut):
-    path = write_bag(tmp_path / 'bag', frames(1200))  # three chunks and a bit
+    path = write_bag(tmp_path / 'bag', frames(120, camera=LARGE))
     file = storage_file(path)
     data = file.read_bytes()
     kept = data[: -cut if isinstance(cut, int) else int(len(data) * cut)]
     file.write_bytes(kept)
     (path / 'metadata.yaml').unlink()
     stamps, warnings = stamps_of(path)
-    assert stamps == expected(len(stamps)) and len(stamps) >= 0.6 * 1200 * len(kept) / len(data)
+    assert stamps == expected(len(stamps)) and len(stamps) >= 0.6 * 120 * len(kept) / len(data)
     assert any('cut off' in warning for warning in warnings)
     # Mended in place, anybody reads it.
     MendedMcap(file).write()
@@ -126,14 +125,15 @@ def test_an_mcap_file_cut_off_in_mid_write_is_read_up_to_the_cut(tmp_path, cut):
 
 
 def test_a_damaged_chunk_costs_its_messages_only(tmp_path):
-    path = write_bag(tmp_path / 'bag', frames(1200))
+    path = write_bag(tmp_path / 'bag', frames(120, camera=LARGE))
     file = storage_file(path)
     data = bytearray(file.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    second = data.index(b'\x28\xb5\x2f\xfd', data.index(b'\x28\xb5\x2f\xfd') + 4)
+    data[second : second + 64] = bytes(64)
     file.write_bytes(data)
     source = BagSource(path)
     found = [source.origin + round(1e9 * frame.stamp) for frame in source]
-    assert 500 < len(found) < 1200 and found[0] == BEGUN and found[-1] == expected(1200)[-1]
+    assert 60 < len(found) < 120 and found[0] == BEGUN and found[-1] == expected(120)[-1]
     assert 'damaged places' in source.skipped[-1], 'who counts frames learns of it'
 
 
@@ -249,11 +249,13 @@ def test_opening_a_bag_of_ten_gigabytes_reads_its_index_only(tmp_path, monkeypat
     assert builtins.open is io.open
 
 
-def test_a_thousand_damaged_bags_crash_nothing_and_hang_nothing(tmp_path):
+def test_a_thousand_damaged_bags_crash_nothing_and_hang_nothing(tmp_path, caplog):
+    caplog.set_level(logging.CRITICAL)
     chance = random.Random(7)
     sound = {}
     for storage, suffix in (('mcap', '.mcap'), ('sqlite3', '.db3')):
-        path = write_plain_bag(tmp_path / storage, frames(2), storage, 'storage' if storage == 'mcap' else 'none')
+        compression = 'storage' if storage == 'mcap' else 'none'
+        path = write_plain_bag(tmp_path / storage, frames(2), storage, compression, qos=())
         sound[suffix] = storage_file(path).read_bytes()
     outcomes = {'read': 0, 'refused': 0}
     target = tmp_path / 'mutated'
@@ -277,7 +279,10 @@ def test_a_thousand_damaged_bags_crash_nothing_and_hang_nothing(tmp_path):
         target.mkdir()
         (target / f'bag{suffix}').write_bytes(data)
         try:
-            list(BagSource(target))
+            source = BagSource(target)
+            for _ in source:
+                pass
+            assert len(source) >= 0
             outcomes['read'] += 1
         except SourceError:
             outcomes['refused'] += 1
@@ -287,16 +292,16 @@ def test_a_thousand_damaged_bags_crash_nothing_and_hang_nothing(tmp_path):
 def test_memory_stays_flat_however_long_the_bag(tmp_path):
     import tracemalloc
 
-    path = write_bag(tmp_path / 'bag', frames(1500))
+    path = write_bag(tmp_path / 'bag', frames(240, camera=LARGE))
     peaks = []
-    for share in (0.3, 1.0):
-        source = BagSource(path, duration=150 * share)
+    for duration in (8, 24):
+        source = BagSource(path, duration=duration)
         tracemalloc.start()
         for _ in source:
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.3 * peaks[0] + 100_000, 'of messages read, a few at a time are held'
+    assert peaks[1] < 1.2 * peaks[0], 'of messages read, a few at a time are held'
 
 
 def test_a_reader_without_topics_reads_nothing(tmp_path):
