@@ -44,7 +44,7 @@ OPTIONS = {
 }
 PROGRESS_PERIOD = 0.2  # seconds between two words of a worker
 
-_tell = None  # of a worker process: called with (input, frames done, frames in all)
+_words = None  # of a worker process: the queue of (input, frames done, frames in all)
 
 
 def open_recording(path, **bag):
@@ -155,6 +155,7 @@ def replay_file(path, output, parameters, progress=None):
     take), skipped (what of the recording could not be read, in words), complete (False: interrupted).
     Raises SourceError, or another ValueError or OSError with the reason.
     """
+    path = str(path)
     source = open_recording(path, **group(parameters, 'bag'))
     named = parameters['model.path']
     model = open_model(named, parameters['model.units'], parameters['model.axes']) if named else source.model
@@ -183,7 +184,7 @@ def replay_file(path, output, parameters, progress=None):
         'weights_hash': info['hash'],
         'model': model.name if model else '',
         'model_hash': model.hash if model else '',
-        'recording': str(path),
+        'recording': path,
         'refused': refused,
         'skipped': [str(each) for each in source.skipped],
         'complete': not stopped,
@@ -336,8 +337,8 @@ def _run(outputs, parameters, jobs, told):
 
 
 def _begin_worker(words):
-    global _tell
-    _tell = words.put
+    global _words
+    _words = words
 
 
 def _attempt(path, output, parameters, progress=None):
@@ -348,7 +349,7 @@ def _attempt(path, output, parameters, progress=None):
         nonlocal last
         if time.monotonic() - last > PROGRESS_PERIOD:
             last = time.monotonic()
-            _tell(path, done, of) if progress is None else progress(done, of)
+            _words.put((path, done, of)) if progress is None else progress(done, of)
 
     try:
         return replay_file(path, output, parameters, tell)

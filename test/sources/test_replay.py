@@ -204,6 +204,7 @@ def test_what_is_replayed_again_is_the_same_and_what_is_not_is_told(tmp_path, mo
         for topic, messages in read(tmp_path / 'a').items():
             for number, (stamp, message) in enumerate(messages):
                 if topic == '/vessel/mask' and number == 4:
+                    message.data = message.data.copy()
                     message.data[0] ^= 255
                 if topic.startswith(('/vessel', '/registration')) and number < 5:
                     bag.write(topic, message.__msgtype__, stamp, message)
