@@ -95,7 +95,7 @@ def replay(source, pipeline, bag, session, progress=iter):
     origin = getattr(source, 'origin', FIRST_STAMP)
     messages = Messages(bag.types, getattr(source, 'frame_id', 'xray'))
     start = source.initial_pose
-    state, refused = State.WAITING, 0
+    state, refused, last = State.WAITING, 0, 0
     for given in progress(source):
         if start is not None and given.initial_pose is None:
             given = replace(given, initial_pose=start)
@@ -103,6 +103,9 @@ def replay(source, pipeline, bag, session, progress=iter):
         if given.initial_pose is not None:
             registrar.set_initial_pose(given.initial_pose, given.initial_covariance)
         stamp = origin + round(1e9 * given.stamp)
+        if stamp < last:  # as the nodes do: another run
+            pipeline.segmenter.reset()
+        last = stamp
         session.image(stamp, time.perf_counter_ns(), given.image)
         out = messages.of_frame(given, stamp)
         try:
