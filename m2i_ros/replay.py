@@ -139,7 +139,7 @@ def _note(session, stamp, given, result):
     registration = result.registration
     session.mask(stamp, now, result.vessels.mask)
     times = {f'{stage}_ms': str(1e3 * seconds) for stage, seconds in result.latency.items()}
-    session.status(now, {**status_values(result, stamp), **times})
+    session.status(now, {**status_values(registration, stamp, result.vessels.contrast.value), **times})
     if registration.accepted:
         session.pose(stamp, registration.T_image_model)
     if given.mask is not None:
