@@ -29,13 +29,13 @@ ARGUMENTS = {
         'none',
         'Where the pictures come from: none = live topics, nothing is played; phantom = a simulated injection; '
         'images = a folder of pictures; video = an MP4, AVI or GIF file; dicom = X-ray runs (XA, XRF); '
-        'case = a recorded case.',
-        ['none', 'phantom', 'images', 'video', 'dicom', 'case'],
+        'case = a recorded case; bag = a recorded bag.',
+        ['none', 'phantom', 'images', 'video', 'dicom', 'case', 'bag'],
     ),
     'path': (
         '',
-        'What source plays: the folder of images, the video file, the DICOM file, folder or DICOMDIR, the case folder; '
-        'for phantom ANATOMY or ANATOMY:SEED '
+        'What source plays: the folder of images, the video file, the DICOM file, folder or DICOMDIR, the case folder, '
+        'the bag; for phantom ANATOMY or ANATOMY:SEED '
         '(iliofemoral:0 if empty).',
         None,
     ),
@@ -48,7 +48,7 @@ ARGUMENTS = {
     'params_file': ('', 'YAML file of parameters, see config/pipeline.yaml. Launch arguments go before it.', None),
     'composed': ('true', 'true: one process; false: segmentation and registration in a process each.', YES_NO),
     'namespace': ('', 'Namespace of all nodes and topics.', None),
-    'use_sim_time': ('false', 'Take time from /clock.', YES_NO),
+    'use_sim_time': ('false', 'Take time from /clock; a bag that is played brings it.', YES_NO),
     'image_transport': ('raw', 'What the pipeline listens to: image, or image/compressed.', ['raw', 'compressed']),
     'record': (
         'auto',
@@ -94,8 +94,10 @@ def start(context):
         playing['path'] = existing('path', path)
         if source == 'case':
             model = model or playing['path']
+        if source == 'bag':
+            playing['bag.clock'] = is_true(given['use_sim_time'])
     elif path:
-        raise RuntimeError(f'path:={path} is for source:=phantom, images, video, dicom or case: which one is it?')
+        raise RuntimeError(f'path:={path} is for source:=phantom, images, video, dicom, case or bag: which one is it?')
 
     common = {'use_sim_time': is_true(given['use_sim_time'])}
     files = [existing('params_file', given['params_file'])] if given['params_file'] else []

@@ -1,69 +1,146 @@
-"""replay: runs the pipeline over a recording, every frame, without a ROS graph; same input, same output.
+"""replay: runs the pipeline over recordings, every frame, without a ROS graph; same input, same output.
 
-ros2 run m2i_ros replay CASE_OR_BAG --output BAG
+ros2 run m2i_ros replay INPUT... --output OUT
+ros2 run m2i_ros replay --compare A B
 """
 
 import argparse
+import json
+import math
+import multiprocessing
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from rich.progress import track
+from rich.console import Console
+from rich.progress import Progress
 
+from m2i_ros.geometry import CArm
 from m2i_ros.pipeline import Frame, FrameError, Pipeline
 from m2i_ros.recording.bag import BagWriter, typestore
+from m2i_ros.recording.compare import compare, difference_table
 from m2i_ros.recording.messages import Messages, status_values
 from m2i_ros.recording.report import summary_table, write_json
 from m2i_ros.recording.session import Session
-from m2i_ros.registration import Registrar
-from m2i_ros.sources import SourceError, open_case, open_model
-from m2i_ros.sources.phantom import PhantomSource
+from m2i_ros.registration import Registrar, Registration, RegistrationSettings, State
+from m2i_ros.registration.start import pose_from_view
+from m2i_ros.ros.parameters import BAG, DICOM, PARAMETERS, from_file, group
+from m2i_ros.ros.stamps import seconds_of
+from m2i_ros.sources import SourceError, kind_of, open_model, open_source, start_by_view
 
 # The first frame of a recording that states no time of day; 0 means "the latest" to tf2.
 FIRST_STAMP = 10**9
+ROWS = PARAMETERS + BAG + DICOM
+OPTIONS = {
+    'model': 'model.path',
+    'units': 'model.units',
+    'axes': 'model.axes',
+    'weights': 'segmentation.weights',
+    'engine': 'segmentation.engine',
+    'threads': 'segmentation.threads',
+}
+PROGRESS_PERIOD = 0.2  # seconds between two words of a worker
+
+_words = None  # of a worker process: the queue of (input, frames done, frames in all)
 
 
-def open_recording(path):
-    """Return the source that `path` names: a bag's folder, a case folder or its case.yaml, or phantom:ANATOMY:SEED.
+def open_recording(path, parameters):
+    """Return the source that `path` names: whatever `kind_of` knows, or phantom:ANATOMY:SEED.
 
-    Raises SourceError.
+    parameters: {name: value} of `ROWS`. Raises SourceError.
     """
     if path.startswith('phantom:'):
         try:
             _, anatomy, seed = path.split(':')
-            return PhantomSource(anatomy=anatomy, seed=int(seed))
+            return open_source('phantom', anatomy=anatomy, seed=int(seed))
         except ValueError as error:
             raise SourceError(f'{path}: must be like phantom:iliofemoral:0 ({error})') from error
-    folder = Path(path)
-    if folder.suffix in ('.mcap', '.db3') or (folder / 'metadata.yaml').exists():
-        from m2i_ros.sources.bag import BagSource  # rosbags' reader takes half a second to import
+    kind = kind_of(path)
+    settings = group(parameters, kind) if kind in ('bag', 'dicom') else {}
+    if kind == 'dicom':
+        settings['start'] = start_by_view(settings.pop('isocentre'), lambda: _named_model(parameters))
+    return open_source(kind, path, **settings)
 
-        return BagSource(folder)
-    return open_case(folder)
+
+def _named_model(parameters):
+    """Return the model that parameters name, or None."""
+    path = parameters['model.path']
+    return open_model(path, parameters['model.units'], parameters['model.axes']) if path else None
+
+
+def make_pipeline(parameters, model):
+    """Return the `Pipeline` that the nodes would make of the values of `ros.parameters`, for a model or None."""
+    from m2i_ros.segmentation import Segmenter
+
+    settings = group(parameters, 'segmentation')
+    segmenter = Segmenter(
+        settings['weights'],
+        settings['engine'],
+        settings['threads'],
+        settings['threshold'] or None,
+        settings['largest_side'],
+        settings['polarity'],
+    )
+    registrar = Registrar(model, RegistrationSettings(**group(parameters, 'registration')))
+    view = group(parameters, 'view')
+    if model is not None and view['source_to_isocentre']:
+        angles = (math.radians(view[f'{axis}_angle_deg']) for axis in ('primary', 'secondary'))
+        c_arm = CArm(*angles, view['source_to_isocentre'], view['source_to_isocentre'])
+        registrar.set_initial_pose(pose_from_view(model, c_arm))
+    return Pipeline(segmenter, registrar)
 
 
 def replay(source, pipeline, bag, session, progress=iter):
-    """Process every frame of a source; write the results to a `BagWriter` and note the figures in a `Session`.
+    """Process every frame of a source; write frames and results to a `BagWriter` and note the figures in a `Session`.
 
     pipeline: `Pipeline`, its registration not begun. progress: turns the source into an iterator over its frames, and
-    may show how far it is. Frames that the pipeline refuses are left out of the bag and counted as dropped.
+    may show how far it is. Return how many frames the pipeline refused: they have a status in the bag, but no mask.
     """
-    session.model, session.camera = pipeline.registrar.model, source.camera
+    registrar = pipeline.registrar
+    session.model, session.camera = registrar.model, source.camera
     origin = getattr(source, 'origin', FIRST_STAMP)
     messages = Messages(bag.types, getattr(source, 'frame_id', 'xray'))
-    if source.initial_pose is not None:
-        pipeline.registrar.set_initial_pose(source.initial_pose)
+    start = source.initial_pose
+    state, refused, last = State.WAITING, 0, 0
     for given in progress(source):
+        if start is not None and given.initial_pose is None:
+            given = replace(given, initial_pose=start)
+        start = None
+        if given.initial_pose is not None:
+            registrar.set_initial_pose(given.initial_pose, given.initial_covariance)
         stamp = origin + round(1e9 * given.stamp)
+        if stamp < last:  # as the nodes do: another run
+            pipeline.segmenter.reset()
+        last = stamp
         session.image(stamp, time.perf_counter_ns(), given.image)
+        out = messages.of_frame(given, stamp)
         try:
-            result = pipeline.process(Frame(given.image, 1e-9 * stamp, given.camera))
+            result = pipeline.process(_frame(given, stamp))
         except FrameError as error:
-            print(f'frame {given.name or stamp}: {error}', file=sys.stderr)
-            continue
-        for topic, kind, message in messages.of_result(result, stamp):
+            refused += 1
+            print(f'frame {given.name or seconds_of(stamp)}: {error}', file=sys.stderr)
+            out.append(messages.of_registration(Registration(state, reason=str(error)), stamp))
+        else:
+            state = result.registration.state
+            out += messages.of_result(result, stamp, registrar.model)
+            session.camera = given.camera or session.camera
+            _note(session, stamp, given, result)
+        for topic, kind, message in out:
             bag.write(topic, kind, stamp, message)
-        _note(session, stamp, given, result)
+    return refused
+
+
+def _frame(given, stamp):
+    """Return the `Frame` of a `SourceFrame`, as the nodes make it: a camera of another size is left out."""
+    frame = Frame(given.image, seconds_of(stamp))
+    try:
+        return replace(frame, camera=given.camera)
+    except FrameError as error:
+        print(f'frame {given.name or frame.stamp}: {error}', file=sys.stderr)
+        return frame
 
 
 def _note(session, stamp, given, result):
@@ -71,7 +148,7 @@ def _note(session, stamp, given, result):
     registration = result.registration
     session.mask(stamp, now, result.vessels.mask)
     times = {f'{stage}_ms': str(1e3 * seconds) for stage, seconds in result.latency.items()}
-    session.status(now, {**status_values(result, stamp), **times})
+    session.status(now, {**status_values(registration, stamp, result.vessels.contrast.value), **times})
     if registration.accepted:
         session.pose(stamp, registration.T_image_model)
     if given.mask is not None:
@@ -80,55 +157,226 @@ def _note(session, stamp, given, result):
         session.true_pose(stamp, given.T_image_model)
 
 
-def main(argv=None):
-    """Run the command; return the exit code: 2 for input that cannot be used."""
-    parser = argparse.ArgumentParser(prog='replay', description=__doc__.splitlines()[0])
-    parser.add_argument('recording', help='case folder, bag folder, or phantom:ANATOMY:SEED')
-    parser.add_argument('--output', required=True, help='folder of the bag to write; its figures go to OUTPUT.json')
-    parser.add_argument('--model', default='', help='vessel model, where it is not the recording that names it')
-    parser.add_argument('--units', default='mm', help='unit of a mesh file (mm)')
-    parser.add_argument('--axes', default='lps', help='axes of a mesh file (lps)')
-    parser.add_argument('--weights', default='default', help='name or path of segmentation weights')
-    parser.add_argument('--engine', default='auto', help='inference engine (auto)')
-    parser.add_argument('--threads', type=int, default=2, help='CPU threads of the engine (2)')
-    arguments = parser.parse_args(argv)
-    try:
-        return _run(arguments)
-    except (ValueError, OSError) as error:
-        print(f'replay: {error}', file=sys.stderr)
-        return 2
+def replay_file(path, output, parameters, progress=None):
+    """Replay one recording into a new bag folder, with its figures in OUTPUT.json; return the report.
 
+    path: see `open_recording`. parameters: {name: value} of `ROWS`; the model is the recording's
+    own where they name none. progress: called with (frames done, frames in all).
 
-def _run(arguments):
-    from m2i_ros.segmentation import Segmenter
+    The report is that of a live session (`Session.report`) with: recording, refused (frames that the pipeline did not
+    take), skipped (what of the recording could not be read, in words), complete (False: interrupted).
+    Raises SourceError, or another ValueError or OSError with the reason.
+    """
+    path = str(path)
+    source = open_recording(path, parameters)
+    model = _named_model(parameters) or source.model
+    pipeline = make_pipeline(parameters, model)
+    info = pipeline.segmenter.info
+    session, refused, stopped = Session(), 0, False
 
-    output = Path(arguments.output)
-    if output.exists():
-        raise SourceError(f'{output}: exists already: give a new folder')
-    source = open_recording(arguments.recording)
-    model = open_model(arguments.model, arguments.units, arguments.axes) if arguments.model else source.model
-    if model is None:
-        print('replay: no model (--model FILE): vessels are found, nothing is registered', file=sys.stderr)
-    segmenter = Segmenter(arguments.weights, arguments.engine, arguments.threads)
-    session = Session()
-    stopped = False
-
-    def progress(frames):
-        return track(frames, f'replaying {arguments.recording}', total=len(source))
+    def told(frames):
+        for index, frame in enumerate(frames):
+            if progress:
+                progress(index, len(source))
+            yield frame
 
     with BagWriter(output, typestore()) as bag:
+        for key, value in _description(parameters, info, model).items():
+            bag.describe(key, value)
         try:
-            replay(source, Pipeline(segmenter, Registrar(model)), bag, session, progress)
+            refused = replay(source, pipeline, bag, session, told)
         except KeyboardInterrupt:  # what was done so far is kept
             stopped = True
     session.close()
-    info = segmenter.info
-    engine = {'engine': info['engine'], 'weights': info['weights'], 'weights_hash': info['hash']}
-    report = {**session.report(), **engine, 'recording': arguments.recording, 'complete': not stopped}
+    report = {
+        **session.report(),
+        'engine': info['engine'],
+        'weights': info['weights'],
+        'weights_hash': info['hash'],
+        'model': model.name if model else '',
+        'model_hash': model.hash if model else '',
+        'recording': path,
+        'refused': refused,
+        'skipped': [str(each) for each in source.skipped],
+        'complete': not stopped,
+    }
     write_json(output.with_name(output.name + '.json'), report)
-    print(summary_table(report))
-    print(f'  {"stopped early: " if stopped else ""}written to {output} and {output}.json')
-    return 130 if stopped else 0
+    return report
+
+
+def _description(parameters, info, model):
+    """Return what is noted in the bag: {key: text}."""
+    return {
+        'engine': info['engine'],
+        'weights': info['weights'],
+        'weights_hash': info['hash'],
+        'model': model.name if model else '',
+        'model_hash': model.hash if model else '',
+        'parameters': json.dumps(parameters, sort_keys=True),
+    }
+
+
+def parameters_from(file=None, **options):
+    """Return {name: value} of `ROWS`: defaults, before them those of a parameter file, before them the options.
+
+    options: those of `OPTIONS` that are not None. Raises ValueError where a value is refused.
+    """
+    values = {row.name: row.default for row in ROWS}
+    if file:
+        values.update(from_file(file, ROWS))
+    values.update({OPTIONS[name]: value for name, value in options.items() if value is not None})
+    for row in ROWS:
+        if refusal := row.refusal(values[row.name]):
+            raise ValueError(refusal)
+    return values
+
+
+def main(argv=None):
+    """Run the command; return the exit code: 0 all went well or is the same, 1 something failed or differs, 2 usage."""
+    parser = argparse.ArgumentParser(prog='replay', description=__doc__.splitlines()[0])
+    parser.add_argument('input', nargs='*', help='case, bag, folder of pictures, or phantom:ANATOMY:SEED')
+    parser.add_argument('--output', help='bag to write, figures to OUTPUT.json; of several inputs a folder of both')
+    parser.add_argument('--compare', nargs=2, metavar=('A', 'B'), help='tell how two replays (or recordings) differ')
+    parser.add_argument('--json', help='with --compare: file for the figures')
+    parser.add_argument('--jobs', type=int, default=1, help='recordings at a time, each with --threads (1)')
+    parser.add_argument('--params', help='parameter file as config/pipeline.yaml; the options below go before it')
+    parser.add_argument('--model', help='vessel model, where it is not the recording that names it')
+    parser.add_argument('--units', help='unit of a mesh file (mm)')
+    parser.add_argument('--axes', help='axes of a mesh file (lps)')
+    parser.add_argument('--weights', help='name or path of segmentation weights (default)')
+    parser.add_argument('--engine', help='inference engine (auto)')
+    parser.add_argument('--threads', type=int, help='CPU threads of the engine (2)')
+    arguments = parser.parse_args(argv)
+    if arguments.compare and not arguments.input and not arguments.output:
+        return _compare(arguments)
+    if arguments.compare or not arguments.input or not arguments.output or arguments.jobs < 1:
+        parser.print_usage(sys.stderr)
+        print('replay: INPUT... and --output OUT are needed, or --compare A B alone; --jobs from 1 on', file=sys.stderr)
+        return 2
+    try:
+        parameters = parameters_from(arguments.params, **{name: getattr(arguments, name) for name in OPTIONS})
+        outputs = _outputs(arguments.input, Path(arguments.output))
+        make_pipeline(parameters, None)  # weights and engine that are not there fail all inputs
+        _named_model(parameters)  # likewise
+    except (ValueError, OSError) as error:
+        print(f'replay: {error}', file=sys.stderr)
+        return 2
+    try:
+        return _replay_all(outputs, parameters, arguments.jobs)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _outputs(inputs, output):
+    """Return {input: bag to write}. Raises ValueError where one is there already."""
+    if len(inputs) == 1:
+        outputs = {inputs[0]: output}
+    else:
+        seen = Counter()
+        outputs = {}
+        for path in dict.fromkeys(inputs):
+            name = path.replace(':', '_') if path.startswith('phantom:') else Path(path).resolve().name
+            seen[name] += 1
+            outputs[path] = output / (name if seen[name] == 1 else f'{name}_{seen[name]}')
+    for path in (output, *outputs.values()):
+        if path.exists() and (path != output or len(inputs) == 1 or not path.is_dir()):
+            raise ValueError(f'{path}: exists already: give a new folder')
+    return outputs
+
+
+def _replay_all(outputs, parameters, jobs):
+    """Replay each input, some at a time; tell of each; return the exit code."""
+    failed, reports = [], {}
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task('replaying', total=None)
+        sizes = {}
+
+        def told(path, done, total):
+            sizes[path] = (done, total)
+            known = sum(total for _, total in sizes.values())
+            bar.update(task, completed=sum(done for done, _ in sizes.values()), total=known * len(outputs) / len(sizes))
+
+        for path, report in _run(outputs, parameters, jobs, told):
+            if isinstance(report, Exception):
+                failed.append(path)
+                words = f'replay: {path}: failed: {report}'
+                bar.console.print(words, markup=False, highlight=False, soft_wrap=True)
+            else:
+                reports[path] = report
+    for path, report in reports.items():
+        print(f'{path}\n{summary_table(report)}')
+        print(f'  {"" if report["complete"] else "stopped early: "}written to {outputs[path]} and {outputs[path]}.json')
+    incomplete = [path for path, report in reports.items() if report['skipped'] or report['refused']]
+    for path in incomplete:
+        report = reports[path]
+        print(f'replay: {path}: {report["refused"]} frames refused, not read: {report["skipped"]}', file=sys.stderr)
+    if len(outputs) > 1:
+        print(f'{len(reports)} of {len(outputs)} replayed, {len(failed)} failed, {len(incomplete)} with frames missing')
+    if any(not report['complete'] for report in reports.values()):
+        return 130
+    return 1 if failed or incomplete or len(reports) < len(outputs) else 0
+
+
+def _run(outputs, parameters, jobs, told):
+    """Yield (input, report or the exception that ended it)."""
+    if jobs == 1 or len(outputs) == 1:
+        for path, output in outputs.items():
+            report = _attempt(path, output, parameters, lambda done, of, path=path: told(path, done, of))
+            yield path, report
+            if not isinstance(report, Exception) and not report['complete']:
+                return
+        return
+    # Spawned: a fork would inherit the engines' threads.
+    context = multiprocessing.get_context('spawn')
+    words = context.SimpleQueue()
+    with ProcessPoolExecutor(jobs, context, _begin_worker, (words,)) as pool:
+        futures = {pool.submit(_attempt, path, output, parameters): path for path, output in outputs.items()}
+        try:
+            waiting = set(futures)
+            while waiting:
+                while not words.empty():
+                    told(*words.get())
+                done = {future for future in waiting if future.done()}
+                for future in done:
+                    yield futures[future], future.exception() or future.result()
+                waiting -= done
+                time.sleep(0 if done else PROGRESS_PERIOD / 2)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _begin_worker(words):
+    global _words
+    _words = words
+
+
+def _attempt(path, output, parameters, progress=None):
+    """Return the report of one replay, or the exception that ended it."""
+    last = 0.0
+
+    def tell(done, of):
+        nonlocal last
+        if time.monotonic() - last > PROGRESS_PERIOD:
+            last = time.monotonic()
+            _words.put((path, done, of)) if progress is None else progress(done, of)
+
+    try:
+        return replay_file(path, output, parameters, tell)
+    except (ValueError, OSError) as error:
+        return error
+
+
+def _compare(arguments):
+    try:
+        found = compare(*arguments.compare)
+        if arguments.json:
+            write_json(arguments.json, found)
+    except (ValueError, OSError) as error:
+        print(f'replay: {error}', file=sys.stderr)
+        return 2
+    print(difference_table(found))
+    return 0 if found['same'] else 1
 
 
 if __name__ == '__main__':

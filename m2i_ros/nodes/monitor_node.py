@@ -1,6 +1,7 @@
 """monitor_node: watches a session, tells of it once a second, records it, and sums it up at its end."""
 
 import importlib
+import json
 import signal
 import sys
 import threading
@@ -14,6 +15,8 @@ from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
+from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -37,7 +40,7 @@ GLOBAL_TOPICS = ('/tf', '/tf_static', '/diagnostics', '/rosout')
 
 
 class MonitorNode(Node):
-    """Subscribes to everything, in serialised form; what the figures need is taken apart, all of it is recorded."""
+    """Subscribes to everything, in serialised form; what the figures need is taken apart, the rest only recorded."""
 
     def __init__(self):
         super().__init__('monitor_node')
@@ -50,7 +53,10 @@ class MonitorNode(Node):
         self._loading = threading.Thread(target=self._load_model, daemon=True)
         self._loading.start()
         self._last_answer = time.monotonic()
+        # The largest of all, and made of others: a bag without it costs half the time.
+        self._in_the_video = self.resolve_topic_name('vessel/overlay')
         self._topics = set()
+        self._asked, self._parameter_clients = {}, {}  # node: its parameters; node: who asks it
         for topic, (kind, handler, latched) in self._known_topics().items():
             self._listen(self.resolve_topic_name(topic), kind, handler, latched)
         # Steady, so that the console speaks also where the simulated clock stands still.
@@ -63,6 +69,7 @@ class MonitorNode(Node):
         self._session.close()
         report = self._session.report()
         if self._recorder:
+            self._describe(report)
             self._recorder.close()
             report['recording'] = {'dropped': self._recorder.dropped, 'failure': self._recorder.failure}
             self._write(report)
@@ -92,6 +99,35 @@ class MonitorNode(Node):
             self._session.model = open_model(path, self.parameters['model.units'], self.parameters['model.axes'])
         except (ValueError, OSError) as error:
             self.get_logger().warning(f'no errors in mm: {error}')
+
+    def _describe(self, report):
+        """Note in the bag what the session was made with; the parameters as they were when it began."""
+        model = self._session.model
+        for key in ('engine', 'weights', 'weights_hash'):
+            self._recorder.describe(key, report.get(key, ''))
+        self._recorder.describe('model', model.name if model else '')
+        self._recorder.describe('model_hash', model.hash if model else '')
+        self._recorder.describe('parameters', json.dumps(self._asked, sort_keys=True))
+
+    def _ask_for_parameters(self):
+        """Ask the nodes that answer for their parameters, once each; they come in `self._asked`."""
+        for topic in ('vessel/mask', 'registration/status'):
+            for info in self.get_publishers_info_by_topic(self.resolve_topic_name(topic)):
+                name = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+                if name not in self._parameter_clients:
+                    self._parameter_clients[name] = AsyncParameterClient(self, name)
+                client = self._parameter_clients[name]
+                if name not in self._asked and client.services_are_ready():
+                    self._asked[name] = {}
+                    client.list_parameters(callback=partial(self._take_names, name))
+
+    def _take_names(self, name, future):
+        names = [each for each in future.result().result.names if not each.startswith('qos_overrides')]
+        self._parameter_clients[name].get_parameters(names, callback=partial(self._take_values, name, names))
+
+    def _take_values(self, name, names, future):
+        values = [parameter_value_to_python(value) for value in future.result().values]
+        self._asked[name] = dict(zip(names, values))
 
     def _write(self, report):
         folder = self._recorder.folder
@@ -172,7 +208,7 @@ class MonitorNode(Node):
 
     def _receive(self, topic, kind, handler, latched, data, info):
         arrival = info['received_timestamp'] or time.time_ns()
-        if self._recorder:
+        if self._recorder and topic != self._in_the_video:
             package, name = kind.__module__.split('.')[0], kind.__name__
             self._recorder.message(topic, f'{package}/msg/{name}', arrival, data, latched)
         if handler is None:
@@ -241,6 +277,7 @@ class MonitorNode(Node):
             self._listen(self.resolve_topic_name('image/compressed'), CompressedImage, self._take_image)
         if self._recorder:
             self._discover()
+            self._ask_for_parameters()
         message = self._session.source.get('message')
         quiet = time.monotonic() - self._last_answer > QUIET
         if message == 'failed' or (message == 'finished' and (quiet or self._session.complete())):

@@ -1,4 +1,4 @@
-"""source_node: plays the X-ray system. Publishes a phantom, pictures, a video, DICOM runs or a recorded case."""
+"""source_node: plays the X-ray system. Publishes a phantom, pictures, a video, DICOM runs, a recorded case or a bag."""
 
 import array
 import itertools
@@ -8,32 +8,33 @@ import threading
 import time
 
 import cv2
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from tf2_ros import TransformBroadcaster
 
 from m2i_ros.geometry import inverse, rigid
-from m2i_ros.registration.start import pose_from_view
 from m2i_ros.ros.camera_info import fill_camera_info
 from m2i_ros.ros.diagnostics import status
 from m2i_ros.ros.frame_node import run
 from m2i_ros.ros.images import fill_image
-from m2i_ros.ros.parameters import MODEL, SOURCE, Parameters
+from m2i_ros.ros.parameters import BAG, MODEL, SOURCE, Parameters
 from m2i_ros.ros.qos import LATCHED, RELIABLE
 from m2i_ros.ros.stamps import decimal
 from m2i_ros.ros.transforms import fill_pose, fill_transform
-from m2i_ros.sources import SourceError, open_model, open_source
+from m2i_ros.sources import SourceError, open_model, open_source, start_by_view
 from m2i_ros.sources.look_ahead import look_ahead
 
 SETTLED = 1.0  # seconds without a new listener after which all are taken to be there
 PREPARED = 450  # frames of a source in real time that are made before the first is sent, at most; 240 MB at 512x512
+ACKNOWLEDGED = Duration(seconds=1)  # for how long to wait that an initial pose is received
 ASK_AGAIN = 5.0  # seconds between two complaints that nobody listens
 PROGRESS = 5.0  # seconds between two lines that say how far it is
 
@@ -53,7 +54,6 @@ class SourceNode(Node):
         self._patient = getattr(self._source, 'patient', {})
         for name, value in self._patient.items():
             self.get_logger().info(f'{name}: {value}')
-        self._view_model, self._isocentre = self._read_placement()
         stepped = self.parameters['stepped']
         self._stepped = stepped == 'always' or (stepped == 'auto' and not self._source.realtime)
         self._compressed = self.parameters['image_transport'] == 'compressed'
@@ -71,6 +71,8 @@ class SourceNode(Node):
         self._paused, self._steps = False, 0
         self.create_service(SetBool, '~/pause', self._pause)
         self.create_service(Trigger, '~/step', self._step)
+        clock = self.parameters['source'] == 'bag' and self.parameters['bag.clock']
+        self._sim_clock = self.create_publisher(Clock, '/clock', RELIABLE) if clock else None
         self._answered = threading.Condition()
         self._answers = {}  # topic: the last stamp answered, (sec, nanosec)
         if self._stepped:
@@ -97,24 +99,14 @@ class SourceNode(Node):
             settings = {name: self.parameters[name] for name in names}
         elif kind == 'dicom':
             settings = {**self.parameters.group('dicom'), 'keep_patient_tags': self.parameters['keep_patient_tags']}
-            del settings['isocentre']
+            settings['start'] = start_by_view(settings.pop('isocentre'), self._read_model)
+        elif kind == 'bag':
+            settings = {row.name.removeprefix('bag.'): self.parameters[row.name] for row in BAG}
         return open_source(kind, self.parameters['path'], self.parameters['frame_rate'], **settings)
 
-    def _read_placement(self):
-        """Return the model that the C-arm's angles place, and its point at the isocentre (None: its centroid)."""
-        place = self.parameters['dicom.isocentre'].split()
-        if not place or self.parameters['source'] != 'dicom':
-            return None, None
+    def _read_model(self):
         model = self.parameters.group('model')
-        if not model['path']:
-            raise ValueError('dicom.isocentre needs model.path: what lies at the isocentre is a point of the model')
-        if place == ['centroid']:
-            return open_model(**_named(model)), None
-        try:
-            x, y, z = map(float, place)
-        except ValueError as error:
-            raise ValueError(f'dicom.isocentre: "{" ".join(place)}" must be centroid, or x y z in metres') from error
-        return open_model(**_named(model)), np.array([x, y, z])
+        return open_model(model['path'], model['units'], model['axes']) if model['path'] else None
 
     def _forward_warnings(self):
         """Let the warnings of the sources, which know nothing of ROS, appear in the log."""
@@ -193,24 +185,28 @@ class SourceNode(Node):
         return (takers, finders), missing
 
     def _play_once(self, frames):
+        recorded = self.parameters['source'] == 'bag'
+        rate = self.parameters['bag.rate'] if recorded else 1.0
         period = 1.0 / self._source.frame_rate
-        self._send_initial_pose()
+        if self._source.initial_pose is not None:
+            self._send_initial_pose(self.get_clock().now().nanoseconds, self._source.initial_pose)
         # Never back, never twice, also where the clock stands still between two turns.
-        origin = max(self.get_clock().now().nanoseconds, self._last_stamp + round(1e9 * period))
+        earliest = self._last_stamp + round(1e9 * period) if self._last_stamp else 0
+        origin = max(self._source.origin if recorded else self.get_clock().now().nanoseconds, earliest)
         start = told = time.monotonic()
         for number, frame in enumerate(frames, start=1):
             paused = self._wait_while_paused()
             if not self._stepped:
-                # Real time goes on while a picture stands still.
+                # Real time goes on while a picture stands still; the stamps of a recording do not.
                 start += paused
-                origin += round(1e9 * paused)
-                late = time.monotonic() - (start + frame.stamp)
+                origin += 0 if recorded else round(1e9 * paused)
+                late = time.monotonic() - (start + frame.stamp / rate)
                 if late < 0:
                     self._stop.wait(-late)
-                elif late > period:
+                elif late > period / rate:
                     # The machine is too slow: the X-ray system pauses, rather than date its pictures back.
                     start += late
-                    origin += round(1e9 * late)
+                    origin += 0 if recorded else round(1e9 * late)
                     self._progress['late'] += 1
             if self._stop.is_set():
                 return
@@ -223,13 +219,17 @@ class SourceNode(Node):
                 self._wait_for_answer()
 
     def _send(self, frame):
-        header = self._header()
+        header = self._header(self._last_stamp)
         self._progress['frame'] += 1
         self._progress['name'] = frame.name
         self._progress['stamp'] = decimal(header.stamp)
         self._tell('playing')
         if frame.c_arm is not None:
             self._send_view(frame, header)
+        if self._sim_clock:
+            self._sim_clock.publish(Clock(clock=header.stamp))
+        if frame.initial_pose is not None:
+            self._send_initial_pose(self._last_stamp, frame.initial_pose, frame.initial_covariance)
         if frame.camera is not None:
             self._camera_info.publish(fill_camera_info(CameraInfo(), header, frame.camera))
         if self._compressed:
@@ -245,7 +245,7 @@ class SourceNode(Node):
             self._true_mask.publish(fill_image(Image(), header, frame.mask))
 
     def _send_view(self, frame, header):
-        """Send how the C-arm and the table stand; where a run begins, also where the search may start."""
+        """Send how the C-arm and the table stand."""
         isocentre = self.parameters['frames.isocentre']
         T_isocentre_image = inverse(frame.c_arm.T_image_isocentre)
         transforms = [self._transform(header, isocentre, header.frame_id, T_isocentre_image)]
@@ -253,8 +253,6 @@ class SourceNode(Node):
             T_table_isocentre = rigid(translation=-frame.table)
             transforms.insert(0, self._transform(header, self.parameters['frames.table'], isocentre, T_table_isocentre))
         self._broadcaster.sendTransform(transforms)
-        if frame.begins and self._view_model is not None:
-            self._publish_start(pose_from_view(self._view_model, frame.c_arm, self._isocentre))
 
     @staticmethod
     def _transform(header, parent, child, T_parent_child):
@@ -262,18 +260,18 @@ class SourceNode(Node):
         fill_transform(transform.transform, T_parent_child)
         return transform
 
-    def _send_initial_pose(self):
-        if self._source.initial_pose is not None:
-            self._publish_start(self._source.initial_pose)
-
-    def _publish_start(self, T):
-        pose = PoseWithCovarianceStamped(header=Header(frame_id=self.parameters['frame_id']))
-        pose.header.stamp = self.get_clock().now().to_msg()
-        fill_pose(pose.pose.pose, T)
+    def _send_initial_pose(self, stamp, T_image_model, covariance=None):
+        pose = PoseWithCovarianceStamped(header=self._header(stamp))
+        fill_pose(pose.pose.pose, T_image_model)
+        if covariance is not None:
+            pose.pose.covariance = covariance.ravel().tolist()
         self._initial_pose.publish(pose)
+        if self._stepped:  # before the picture that is to start from it
+            self._initial_pose.wait_for_all_acked(ACKNOWLEDGED)
 
-    def _header(self):
-        return Header(stamp=Time(nanoseconds=self._last_stamp).to_msg(), frame_id=self.parameters['frame_id'])
+    def _header(self, stamp):
+        frame_id = self._source.frame_id if self.parameters['source'] == 'bag' else self.parameters['frame_id']
+        return Header(stamp=Time(nanoseconds=stamp).to_msg(), frame_id=frame_id)
 
     def _wait_for_answer(self):
         """Wait until the last frame was worked on, so that none is overwritten by its successor."""
@@ -342,11 +340,6 @@ class SourceNode(Node):
             **self._patient,
         }
         self._status.publish(status(level, 'source', message, values))
-
-
-def _named(model):
-    """Return the parameters `model.*` as `open_model` names them."""
-    return {'spec': model['path'], 'units': model['units'], 'axes': model['axes']}
 
 
 def main(argv=None):

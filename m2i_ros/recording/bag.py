@@ -1,6 +1,8 @@
 """Bags (MCAP) written by `rosbags`: serialised messages as they are, no ROS needed."""
 
 import os
+from contextlib import suppress
+from functools import cache, partial
 
 from rosbags.interfaces import (
     Qos,
@@ -12,9 +14,14 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
+from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import Stores, get_typestore
 
+from m2i_ros.recording.mending import MendedMcap, zstd
+
 BAG_VERSION = 9  # of metadata.yaml, since Jazzy
+# Not zstd's default, 3: it takes twice the time for a sixth less bytes, and recording stands beside work in real time.
+COMPRESSION_LEVEL = 1
 
 
 class UnknownTypeError(ValueError):
@@ -23,7 +30,11 @@ class UnknownTypeError(ValueError):
 
 def typestore(distribution=None):
     """Return the message definitions of a ROS distribution: $ROS_DISTRO's by default, the newest's if unknown."""
-    name = (distribution or os.environ.get('ROS_DISTRO', '')).upper()
+    return _typestore((distribution or os.environ.get('ROS_DISTRO', '')).upper())
+
+
+@cache
+def _typestore(name):
     return get_typestore(getattr(Stores, f'ROS2_{name}', Stores.LATEST))
 
 
@@ -43,6 +54,18 @@ def _offered(transient_local):
     )
 
 
+class _QuickMcapWriter(McapWriter):
+    """The storage of `rosbags`, at `COMPRESSION_LEVEL`."""
+
+    def __init__(self, path, compression):
+        super().__init__(path, compression)
+        self.compressor = partial(zstd.compress, level=COMPRESSION_LEVEL)
+
+
+class _Writer(Writer):
+    STORAGE_PLUGINS = {StoragePlugin.MCAP: _QuickMcapWriter}
+
+
 class BagWriter:
     """Writes a new bag folder; usable as a context manager.
 
@@ -52,10 +75,12 @@ class BagWriter:
 
     def __init__(self, path, types=None):
         self.types = types or typestore()
-        self._writer = Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
+        self._writer = _Writer(path, version=BAG_VERSION, storage_plugin=StoragePlugin.MCAP)
         # By chunk, not by message: `ros2 bag play` and Foxglove read it without unpacking a file first.
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
+        self._file = self._writer.storage.path
+        self._torn = False
         self._connections = {}
 
     def write(self, topic, message_type, stamp_ns, data, transient_local=False):
@@ -77,11 +102,35 @@ class BagWriter:
             self._connections[topic] = connection
         if not isinstance(data, (bytes, bytearray, memoryview)):
             data = self.types.serialize_cdr(data, message_type)
-        self._writer.write(connection, stamp_ns, data)
+        try:
+            self._writer.write(connection, stamp_ns, data)
+        except Exception:
+            self._torn = True
+            raise
+
+    def describe(self, key, text):
+        """Note something about the recording: custom_data of metadata.yaml, and of the MCAP file's own copy of it."""
+        self._writer.set_custom_data(key, text)
 
     def close(self):
-        """Write index and metadata; without it the bag cannot be read."""
-        self._writer.close()
+        """Write index and metadata. After a write that failed, as on a full disk: save what was written before it.
+
+        Saved means: what is not whole is cut off, which makes room, and the index written if that is enough for it.
+        Without an index `BagReader` still reads the file.
+        """
+        try:
+            if not self._torn:
+                return self._writer.close()
+        except Exception:
+            self._save()
+            raise
+        self._save()
+
+    def _save(self):
+        with suppress(Exception):  # what waits in memory cannot be written
+            self._writer.abort()
+        with suppress(Exception):
+            MendedMcap(self._file).write()
 
     def __enter__(self):
         return self

@@ -3,6 +3,10 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from m2i_ros.model.projection import CENTRELINE_POINT, centreline_seen
+
+INT32, FLOAT32 = 5, 7  # sensor_msgs/PointField
+POSE = 'geometry_msgs/msg/PoseWithCovarianceStamped'
 ENCODINGS = {np.dtype(np.uint8): 'mono8', np.dtype(np.uint16): 'mono16', np.dtype(np.float32): '32FC1'}
 
 
@@ -17,23 +21,50 @@ class Messages:
         self._frame_id = frame_id
         self._model_frame = model_frame
 
-    def of_result(self, result, stamp):
-        """Return [(topic, type, message)] of a `Result`; stamp: ns.
+    def of_frame(self, frame, stamp):
+        """Return [(topic, type, message)] of what a `SourceFrame` brings: picture, camera, start, truth; stamp: ns."""
+        header = self._header(stamp)
+        out = []
+        if frame.initial_pose is not None:
+            pose = self._pose(header, frame.initial_pose, frame.initial_covariance)
+            out.append(('/initialpose', POSE, pose))
+        if frame.camera is not None:
+            out.append(('/camera_info', 'sensor_msgs/msg/CameraInfo', self._camera_info(header, frame.camera)))
+        out.append(('/image', 'sensor_msgs/msg/Image', self._image(header, frame.image)))
+        if frame.mask is not None:
+            out.append(('/truth/mask', 'sensor_msgs/msg/Image', self._image(header, frame.mask)))
+        if frame.T_image_model is not None:
+            pose = self._make('geometry_msgs/msg/PoseStamped', header, self._plain_pose(frame.T_image_model))
+            out.append(('/truth/pose', 'geometry_msgs/msg/PoseStamped', pose))
+        return out
+
+    def of_result(self, result, stamp, model=None):
+        """Return [(topic, type, message)] of a `Result`; stamp: ns. model: whose centreline is given out, or None.
 
         What took how long is left out: the same input gives the same bag.
         """
         header = self._header(stamp)
-        frame, registration = result.frame, result.registration
-        out = [('/image', 'sensor_msgs/msg/Image', self._image(header, frame.image))]
-        if frame.camera is not None:
-            out.append(('/camera_info', 'sensor_msgs/msg/CameraInfo', self._camera_info(header, frame.camera)))
-        out.append(('/vessel/mask', 'sensor_msgs/msg/Image', self._image(header, result.vessels.mask)))
+        registration = result.registration
+        out = [('/vessel/mask', 'sensor_msgs/msg/Image', self._image(header, result.vessels.mask))]
         if registration.accepted:
-            out.append(('/tf', 'tf2_msgs/msg/TFMessage', self._transform(header, registration.T_image_model)))
-            kind = 'geometry_msgs/msg/PoseWithCovarianceStamped'
-            out.append(('/registration/pose', kind, self._pose(header, registration)))
-        out.append(('/registration/status', 'diagnostic_msgs/msg/DiagnosticStatus', self._status(result, stamp)))
-        return out
+            T = registration.T_image_model
+            out.append(('/tf', 'tf2_msgs/msg/TFMessage', self._transform(header, T)))
+            out.append(('/registration/pose', POSE, self._pose(header, T, registration.covariance)))
+            if model is not None:
+                points = centreline_seen(model.centreline, T, result.frame.camera)
+                out.append(('/vessel/centerline', 'sensor_msgs/msg/PointCloud2', self._cloud(header, points)))
+        return [*out, self.of_registration(registration, stamp, result.vessels.contrast.value)]
+
+    def of_registration(self, registration, stamp, contrast=''):
+        """Return (topic, type, message) of the status of a `Registration`; see `status_values`."""
+        pairs = [
+            self._make('diagnostic_msgs/msg/KeyValue', key, value)
+            for key, value in status_values(registration, stamp, contrast).items()
+        ]
+        told = registration.reason or registration.state.value
+        status = 'diagnostic_msgs/msg/DiagnosticStatus'
+        message = self._make(status, registration.state.severity, 'registration', told, '', pairs)
+        return '/registration/status', status, message
 
     def _make(self, kind, *fields):
         return self._types[kind](*fields)
@@ -68,27 +99,33 @@ class Messages:
         stamped = self._make('geometry_msgs/msg/TransformStamped', header, self._model_frame, transform)
         return self._make('tf2_msgs/msg/TFMessage', [stamped])
 
-    def _pose(self, header, registration):
-        position, rotation = self._parts(registration.T_image_model)
-        pose = self._make('geometry_msgs/msg/Pose', self._make('geometry_msgs/msg/Point', *position), rotation)
-        covariance = np.ascontiguousarray(registration.covariance, dtype=float).ravel()
-        with_covariance = self._make('geometry_msgs/msg/PoseWithCovariance', pose, covariance)
-        return self._make('geometry_msgs/msg/PoseWithCovarianceStamped', header, with_covariance)
+    def _plain_pose(self, T):
+        position, rotation = self._parts(T)
+        return self._make('geometry_msgs/msg/Pose', self._make('geometry_msgs/msg/Point', *position), rotation)
 
-    def _status(self, result, stamp):
-        registration = result.registration
-        pairs = [
-            self._make('diagnostic_msgs/msg/KeyValue', key, value)
-            for key, value in status_values(result, stamp).items()
+    def _pose(self, header, T, covariance):
+        covariance = np.zeros(36) if covariance is None else np.ascontiguousarray(covariance, dtype=float).ravel()
+        return self._make(
+            POSE, header, self._make('geometry_msgs/msg/PoseWithCovariance', self._plain_pose(T), covariance)
+        )
+
+    def _cloud(self, header, points):
+        fields = [
+            self._make('sensor_msgs/msg/PointField', name, offset, INT32 if kind == '<i4' else FLOAT32, 1)
+            for name, (kind, offset) in CENTRELINE_POINT.fields.items()
         ]
-        message = registration.reason or registration.state.value
-        level = 0 if registration.accepted else 1
-        return self._make('diagnostic_msgs/msg/DiagnosticStatus', level, 'registration', message, '', pairs)
+        data, step = points.view(np.uint8).ravel(), CENTRELINE_POINT.itemsize
+        dense = bool(np.isfinite(points['u']).all())
+        return self._make(
+            'sensor_msgs/msg/PointCloud2', header, 1, len(points), fields, False, step, data.size, data, dense
+        )
 
 
-def status_values(result, stamp):
-    """Return the {key: value}, as text, of a `registration/status` of a `Result`; stamp: ns."""
-    registration = result.registration
+def status_values(registration, stamp, contrast=''):
+    """Return the {key: value}, as text, of a `registration/status`.
+
+    stamp: ns. contrast: the value of the `Contrast`, '' where the frame was not looked at.
+    """
     return {
         'state': registration.state.value,
         'accepted': str(registration.accepted).lower(),
@@ -97,6 +134,6 @@ def status_values(result, stamp):
         'recall': f'{registration.recall:.4g}',
         'precision': f'{registration.precision:.4g}',
         'residual_mm': f'{registration.residual_mm:.4g}',
-        'contrast': result.vessels.contrast.value,
+        'contrast': contrast,
         'stamp': f'{stamp // 10**9}.{stamp % 10**9:09d}',
     }

@@ -25,7 +25,8 @@ class Recorder:
     warn: called with a line of text for what cannot be recorded.
 
     What the disk cannot take in time is dropped and counted in `dropped`. After a failure (a full disk) nothing more is
-    written, `failure` says why, and the session goes on. Raises RecordingError where the folder cannot be used at all.
+    written, `failure` says why, what was written stays readable, and the session goes on. Raises RecordingError where
+    the folder cannot be used at all.
     """
 
     def __init__(self, folder, warn=print):
@@ -61,6 +62,10 @@ class Recorder:
             data,
             transient_local,
         )
+
+    def describe(self, key, text):
+        """Queue a note about the recording for the bag's metadata."""
+        self._put(0, self._bag.describe, key, text)
 
     def overlay(self, picture, frame_rate):
         """Queue one picture, (H, W, 3) uint8 BGR, for the video; the first one's size and rate are the video's."""
@@ -112,13 +117,12 @@ class Recorder:
             self._video.release()
 
     def _guarded(self, function, *arguments):
-        if self.failure:
-            return
         try:
             function(*arguments)
         except Exception as error:  # whatever fails here must not end the session
-            self.failure = f'{self.folder}: recording stopped: {error}'
-            self._warn(self.failure)
+            if not self.failure:
+                self.failure = f'{self.folder}: recording stopped: {error}'
+                self._warn(self.failure)
             with self._changed:
                 self._jobs.clear()
                 self._waiting_bytes = 0

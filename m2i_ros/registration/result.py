@@ -15,6 +15,11 @@ class State(Enum):
     HOLDING = 'holding'  # contrast gone: last pose, growing covariance
     LOST = 'lost'  # no longer believed
 
+    @property
+    def severity(self):
+        """How bad it is, as diagnostic_msgs counts: 0 OK, 1 WARN, 2 ERROR."""
+        return {'tracking': 0, 'lost': 2}.get(self.value, 1)
+
 
 @dataclass(frozen=True)
 class Registration:

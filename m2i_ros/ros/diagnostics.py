@@ -8,16 +8,7 @@ from collections import deque
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from m2i_ros.registration.result import State
 from m2i_ros.ros.stamps import decimal
-
-_LEVELS = {
-    State.TRACKING: DiagnosticStatus.OK,
-    State.HOLDING: DiagnosticStatus.WARN,
-    State.SEARCHING: DiagnosticStatus.WARN,
-    State.WAITING: DiagnosticStatus.WARN,
-    State.LOST: DiagnosticStatus.ERROR,
-}
 
 
 def status(level, name, message, values):
@@ -50,7 +41,7 @@ def registration_status(registration, stamp, latency, drops, contrast=''):
     if contrast:
         values['contrast'] = contrast
     state = registration.state
-    return status(_LEVELS[state], 'registration', registration.reason or state.value, values)
+    return status(bytes([state.severity]), 'registration', registration.reason or state.value, values)
 
 
 class Health:

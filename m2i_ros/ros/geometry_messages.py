@@ -8,13 +8,9 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from m2i_ros.geometry import apply
+from m2i_ros.model.projection import CENTRELINE_POINT, centreline_seen
 from m2i_ros.ros.transforms import fill_pose
 
-# A point of `vessel/centerline`: metres in the image frame, lumen radius, pixels, branch, metres along the branch.
-CENTRELINE_POINT = np.dtype(
-    [(name, '<f4') for name in ('x', 'y', 'z', 'radius', 'u', 'v')] + [('branch', '<i4'), ('arc_length', '<f4')]
-)
 _FIELDS = [
     PointField(
         name=name,
@@ -27,17 +23,8 @@ _FIELDS = [
 
 
 def centreline_cloud(header, centreline, T_image_model, camera):
-    """Return the PointCloud2 of a `Centreline` seen by `camera`: one point each, in `CENTRELINE_POINT`'s layout.
-
-    Points at or behind the source have u = v = NaN; points beside the picture keep their pixel coordinates.
-    """
-    points = np.zeros(len(centreline.points), CENTRELINE_POINT)
-    p_image = apply(T_image_model, centreline.points)
-    points['x'], points['y'], points['z'] = p_image.T
-    points['u'], points['v'] = camera.project(p_image).T
-    points['radius'] = centreline.radii
-    points['branch'] = centreline.branch
-    points['arc_length'] = centreline.arc_length
+    """Return the PointCloud2 of a `Centreline` seen by `camera`: one point each, as `centreline_seen` says."""
+    points = centreline_seen(centreline, T_image_model, camera)
     data = array.array('B')
     data.frombytes(points.tobytes())
     return PointCloud2(

@@ -8,6 +8,7 @@ import math
 import sys
 import textwrap
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from m2i_ros.registration.settings import RegistrationSettings
 from m2i_ros.segmentation.polarity import POLARITIES
@@ -242,13 +243,21 @@ PARAMETERS = INPUT + SEGMENTATION + REGISTRATION
 
 MONITOR = (Parameter('record', '', 'Folder to record into: bag, video, report. Empty: nothing is recorded.'),)
 
+BAG = (
+    Parameter('bag.image', '', 'Of a bag: the topic of the pictures. Empty: the only one called image.'),
+    Parameter('bag.camera_info', '', 'Of a bag: the topic of the camera_info. Empty: the one beside the pictures.'),
+    Parameter('bag.initialpose', '', 'Of a bag: the topic of the initial pose. Empty: the one beside the pictures.'),
+    Parameter('bag.start', 0.0, 'Of a bag: from where to play.', 's', minimum=0.0, maximum=1e9),
+    Parameter('bag.duration', 0.0, 'Of a bag: how much to play; 0.0: to its end.', 's', minimum=0.0, maximum=1e9),
+)
+DICOM = _of_dicom()
 SOURCE = (
     Parameter('source', 'phantom', 'What to play.', choices=KINDS),
     Parameter(
         'path',
         '',
         'Of images: a folder of pictures. Of video: a file (MP4, AVI, GIF, ...). Of dicom: an XA or XRF file, a folder '
-        'of them, a DICOMDIR. Of case: a case folder or its case.yaml.',
+        'of them, a DICOMDIR. Of case: a case folder or its case.yaml. Of bag: its folder, or one of its files.',
     ),
     Parameter('loop', False, 'Start again at the end.'),
     Parameter(
@@ -272,12 +281,16 @@ SOURCE = (
     Parameter(
         'frame_rate',
         0.0,
-        'Of all but cases; 0.0: what the video or DICOM file states, 15 where nothing is stated.',
+        'Of all but cases and bags; 0.0: what the video or DICOM file states, 15 where nothing is stated.',
         'Hz',
         minimum=0.0,
         maximum=120.0,
     ),
-    Parameter('frame_id', 'xray', 'Frame of the pictures: origin at the X-ray source, z towards the detector.'),
+    Parameter(
+        'frame_id',
+        'xray',
+        'Frame of the pictures: origin at the X-ray source, z towards the detector. A bag has its own.',
+    ),
     Parameter('frames.isocentre', 'isocentre', "TF parent of `frame_id` where the C-arm's pose is known (dicom)."),
     Parameter('frames.table', 'table', 'TF parent of the isocentre where the table moves (dicom).'),
     Parameter(
@@ -295,7 +308,16 @@ SOURCE = (
         "Of dicom: log the patient's and the study's attributes and publish them in `source/status`. false: they are "
         'never read.',
     ),
-    *_of_dicom(),
+    *DICOM,
+    *BAG,
+    Parameter(
+        'bag.rate',
+        1.0,
+        'Of a bag that is not stepped: how many times as fast as it was recorded.',
+        minimum=0.01,
+        maximum=100.0,
+    ),
+    Parameter('bag.clock', False, "Of a bag: publish `/clock`, each picture's stamp before the picture."),
 )
 
 
@@ -366,6 +388,37 @@ class Parameters:
         self._values.update(values)
         if values and self._changed:
             self._changed(set(values))
+
+
+def from_file(path, rows):
+    """Return {name: value} of the rows that a parameter file sets, for whichever node it sets them.
+
+    path: YAML as config/pipeline.yaml. Parameters that are not among the rows are left out. Raises ValueError, naming
+    the file, where it cannot be used.
+    """
+    import yaml  # not above: the name is taken there
+
+    try:
+        sections = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+        trees = [section['ros__parameters'] for section in sections.values()]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f'{path}: cannot be read: {error}') from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f'{path}: must be NODE: {{ros__parameters: {{NAME: VALUE}}}}') from error
+    known = {row.name: row for row in rows}
+    values = {name: value for tree in trees for name, value in _flat(tree or {}) if name in known}
+    for name, value in values.items():
+        if refusal := known[name].refusal(value):
+            raise ValueError(f'{path}: {refusal}')
+    return values
+
+
+def _flat(tree, prefix=''):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value
 
 
 def group(values, prefix):

@@ -22,13 +22,14 @@ from m2i_ros.registration import Registrar, RegistrationSettings
 from m2i_ros.registration.result import Registration, State
 from m2i_ros.registration.start import pose_from_view
 from m2i_ros.ros.camera_info import camera_from_info
+from m2i_ros.ros.covariance import covariance_from_list
 from m2i_ros.ros.diagnostics import registration_status
 from m2i_ros.ros.geometry_messages import centreline_cloud, model_markers
 from m2i_ros.ros.images import fill_image
 from m2i_ros.ros.parameters import group
 from m2i_ros.ros.qos import LATCHED, RELIABLE, newest, overridable
 from m2i_ros.ros.stamps import nanoseconds, seconds
-from m2i_ros.ros.transforms import covariance_from_list, fill_pose, fill_transform, motion_from_pose
+from m2i_ros.ros.transforms import fill_pose, fill_transform, motion_from_pose
 from m2i_ros.segmentation.vessel_mask import VesselMask
 from m2i_ros.sources import open_model
 

@@ -6,6 +6,11 @@ def seconds(stamp):
     return stamp.sec + 1e-9 * stamp.nanosec
 
 
+def seconds_of(ns):
+    """Return a stamp in ns as `seconds` returns it, to the last bit."""
+    return ns // 10**9 + 1e-9 * (ns % 10**9)
+
+
 def nanoseconds(stamp):
     """Return a stamp as an integer: exact, for comparison and identity."""
     return stamp.sec * 10**9 + stamp.nanosec

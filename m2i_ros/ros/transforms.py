@@ -28,19 +28,6 @@ def motion_from_transform(message):
     return _motion(message.translation, message.rotation)
 
 
-def covariance_from_list(values):
-    """Return the (6, 6) covariance of a geometry_msgs/PoseWithCovariance, or None where it states none.
-
-    None: all zeros, as publishers send who do not know it, or only partly filled, as RViz does for a pose in a plane.
-    Raises ValueError where the values are not finite.
-    """
-    covariance = np.asarray(values, dtype=float).reshape(6, 6)
-    if not np.isfinite(covariance).all():
-        raise ValueError('the covariance is not finite')
-    covariance = (covariance + covariance.T) / 2
-    return covariance if np.linalg.eigvalsh(covariance)[0] > 0 else None
-
-
 def _fill(position, orientation, T):
     position.x, position.y, position.z = (float(v) for v in T[:3, 3])
     orientation.x, orientation.y, orientation.z, orientation.w = (float(v) for v in quaternion_from_matrix(T))

@@ -2,7 +2,7 @@
 
 from m2i_ros.sources.case import CaseSource, open_case, write_case
 from m2i_ros.sources.images import ImageFolder
-from m2i_ros.sources.opening import open_model, open_source
+from m2i_ros.sources.opening import kind_of, open_model, open_source, start_by_view
 from m2i_ros.sources.phantom import PhantomSource
 from m2i_ros.sources.source_frame import SourceError, SourceFrame
 from m2i_ros.sources.video import VideoFile
@@ -14,8 +14,10 @@ __all__ = [
     'SourceError',
     'SourceFrame',
     'VideoFile',
+    'kind_of',
     'open_case',
     'open_model',
     'open_source',
+    'start_by_view',
     'write_case',
 ]

@@ -7,6 +7,7 @@ from m2i_ros.sources.dicom_geometry import GivenGeometry, read_geometry
 from m2i_ros.sources.dicom_header import PATIENT_TAGS, Header
 from m2i_ros.sources.dicom_run import DicomRun
 from m2i_ros.sources.images import natural_order
+from m2i_ros.sources.recorded import is_dicom
 from m2i_ros.sources.source_frame import SourceError, SourceFrame
 
 # Seconds from run to run: longer than a registration holds a pose, so that none reaches from one view into another.
@@ -21,7 +22,9 @@ class DicomSource:
 
     path: an XA or XRF file, a folder with such files at any depth, or a DICOMDIR. frame_rate: above 0, instead of what
     the files say. invert: 'yes', 'no', or 'auto', for contrast dark. keep_patient_tags: let `patient` hold what the
-    first file says of the patient; otherwise it is never read. geometry: see `GivenGeometry`.
+    first file says of the patient; otherwise it is never read. start: called with the `CArm` of a run's first frame,
+    returns the pose of the model, (4, 4), from which the search is to start; None: not known. geometry: see
+    `GivenGeometry`.
 
     camera: of the first run, or None. runs: `DicomRun`s. geometries: a `RunGeometry` each.
     What was assumed is logged once, as a warning. Files and frames that cannot be read are skipped with a warning, and
@@ -31,8 +34,9 @@ class DicomSource:
     realtime = False
     model = initial_pose = None
 
-    def __init__(self, path, frame_rate=0.0, invert='auto', keep_patient_tags=False, **geometry):
+    def __init__(self, path, frame_rate=0.0, invert='auto', keep_patient_tags=False, start=None, **geometry):
         self.path = Path(path)
+        self._start = start
         try:
             given = GivenGeometry(**geometry)
         except ValueError as error:
@@ -95,14 +99,16 @@ class DicomSource:
                         if left_out == 1:
                             log.warning('%s (frame skipped)', error)
                         continue
+                    c_arm = geometry.c_arms[index] if geometry.c_arms else None
+                    placed = begins and self._start and c_arm
                     yield SourceFrame(
                         image,
                         start + float(stamp),
                         f'{self._name(run.path)}_{index:06d}',
                         geometry.camera,
-                        c_arm=geometry.c_arms[index] if geometry.c_arms else None,
+                        c_arm=c_arm,
                         table=geometry.tables[index] if len(geometry.tables) else None,
-                        begins=begins,
+                        initial_pose=self._start(c_arm) if placed else None,
                     )
                     begins = False
             if left_out > 1:
@@ -132,15 +138,6 @@ class DicomSource:
 def _order(run):
     numbers = [run.header.number(f'{what}Number') or 0 for what in ('Series', 'Acquisition', 'Instance')]
     return (*numbers, [natural_order(Path(part)) for part in Path(run.path).parts])
-
-
-def is_dicom(path):
-    """Return whether a file bears DICOM's mark."""
-    try:
-        with open(path, 'rb') as file:
-            return file.read(132)[128:] == b'DICM'
-    except OSError:
-        return False
 
 
 def _find_files(path):

@@ -2,24 +2,26 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from m2i_ros.sources.case import open_case
 from m2i_ros.sources.images import ImageFolder
 from m2i_ros.sources.phantom import PhantomSource
-from m2i_ros.sources.recorded import dicom_source
+from m2i_ros.sources.recorded import bag_source, dicom_source, recorded_kind
 from m2i_ros.sources.source_frame import SourceError
 from m2i_ros.sources.video import VideoFile
 
-KINDS = ('phantom', 'images', 'video', 'dicom', 'case')
+KINDS = ('phantom', 'images', 'video', 'dicom', 'case', 'bag')
 USUAL_RATE = 15.0  # frames per second, where nothing states one
 
 
 def open_source(kind, path='', frame_rate=0.0, **settings):
     """Return the source of a kind: iterable over `SourceFrame`, with a length.
 
-    kind: 'phantom', 'images' (path: a folder of pictures), 'video' (a file), 'dicom' (a file, a folder, a DICOMDIR) or
-    'case' (a case folder or its case.yaml).
-    frame_rate: frames per second; 0.0: what the source states, 15 where it states none. A case states its own.
-    settings: of `m2i_ros.simulation.Phantom` (anatomy, seed, ...) or of `DicomSource`.
+    kind: 'phantom', 'images' (path: a folder of pictures), 'video' (a file), 'dicom' (a file, a folder, a DICOMDIR),
+    'case' (a case folder or its case.yaml) or 'bag' (a bag's folder, or one of its files).
+    frame_rate: frames per second; 0.0: what the source states, 15 where it states none. Cases and bags state their own.
+    settings: of `m2i_ros.simulation.Phantom` (anatomy, seed, ...), of `DicomSource`, or of `BagSource`.
 
     Every source has `model`, `camera`, `initial_pose` (each None where not known), `frame_rate`, `realtime` (frames are
     to be played at their rate), `skipped` (what could not be read). Raises SourceError, or ModelError from `model`.
@@ -36,7 +38,23 @@ def open_source(kind, path='', frame_rate=0.0, **settings):
         return VideoFile(path, frame_rate)
     if kind == 'dicom':
         return dicom_source(path, frame_rate=frame_rate, **settings)
-    return open_case(path)
+    return bag_source(path, **settings) if kind == 'bag' else open_case(path)
+
+
+def kind_of(path):
+    """Return the kind of source that lies at a path, as `open_source` names it. Raises SourceError where none does."""
+    path = Path(path)
+    if not path.exists():
+        raise SourceError(f'{path}: not found')
+    if path.suffix in ('.yaml', '.yml') and path.name != 'metadata.yaml' or (path / 'case.yaml').exists():
+        return 'case'
+    if kind := recorded_kind(path):
+        return kind
+    if path.is_dir():
+        return 'images'
+    raise SourceError(
+        f'{path}: is no recording that is known here: a case, a bag, DICOM, a video, or a folder of pictures is one'
+    )
 
 
 def open_model(spec, units='mm', axes='lps'):
@@ -64,3 +82,26 @@ def open_model(spec, units='mm', axes='lps'):
     from m2i_ros.model import load_model
 
     return load_model(path, units=units, axes=axes)
+
+
+def start_by_view(isocentre, model):
+    """Return the function from a `CArm` to the pose of the model, (4, 4), or None where `isocentre` is empty.
+
+    isocentre: what of the model lies there, as a user gives it: `centroid`, or x y z in metres of the model's axes.
+    model: function without arguments that returns the `VesselModel` or None. Raises SourceError.
+    """
+    place = isocentre.split()
+    if not place:
+        return None
+    try:
+        point = None if place == ['centroid'] else np.array([float(x) for x in place])
+        if point is not None and (point.shape != (3,) or not np.isfinite(point).all()):
+            raise ValueError
+    except ValueError as error:
+        raise SourceError(f'dicom.isocentre: "{isocentre}" must be centroid, or x y z in metres') from error
+    from m2i_ros.registration.start import pose_from_view  # the room takes a second to import
+
+    model = model()
+    if model is None:
+        raise SourceError('dicom.isocentre needs model.path: what lies at the isocentre is a point of the model')
+    return lambda c_arm: pose_from_view(model, c_arm, point)

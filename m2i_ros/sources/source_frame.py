@@ -20,7 +20,9 @@ class SourceFrame:
     camera: None where the geometry is not known.
     T_image_model: (4, 4) true pose, metres, or None. mask: (H, W) uint8, 0 or 255: the vessels to be seen, or None.
     c_arm: how the C-arm stands, or None. table: (3,) how far the table has moved since the run's first frame, metres
-    along the axes of the isocentre, or None. begins: a new run begins, which a track does not reach across.
+    along the axes of the isocentre, or None.
+    initial_pose: (4, 4) pose that was given, before this picture, for the search to start anew from, or None;
+    initial_covariance: its (6, 6) covariance (`registration.Registration`), None where not known.
     """
 
     image: np.ndarray
@@ -31,4 +33,5 @@ class SourceFrame:
     mask: np.ndarray | None = None
     c_arm: CArm | None = None
     table: np.ndarray | None = None
-    begins: bool = False
+    initial_pose: np.ndarray | None = None
+    initial_covariance: np.ndarray | None = None

@@ -8,6 +8,10 @@ import pytest
 from ros_graph import Driver, Process, stamps
 from sensor_msgs.msg import Image
 
+from m2i_ros.recording import BagWriter
+from m2i_ros.recording.messages import Messages
+from m2i_ros.sources import SourceFrame
+
 pytestmark = [
     pytest.mark.launch,
     pytest.mark.timeout(400),
@@ -17,11 +21,11 @@ pytestmark = [
 
 @pytest.fixture
 def launch(graph, tmp_path):
-    """Start `ros2 launch m2i_ros pipeline.launch.py ARGUMENTS` in an empty folder."""
+    """Start `ros2 launch m2i_ros pipeline.launch.py ARGUMENTS` in an empty folder; file: another launch file."""
     started = []
 
-    def launch(*arguments):
-        process = Process('ros2', 'launch', 'm2i_ros', 'pipeline.launch.py', *arguments, cwd=tmp_path)
+    def launch(*arguments, file='pipeline.launch.py'):
+        process = Process('ros2', 'launch', 'm2i_ros', file, *arguments, cwd=tmp_path)
         started.append(process)
         return process
 
@@ -37,7 +41,7 @@ def test_all_arguments_are_described(launch):
         'source path model params_file composed namespace use_sim_time image_transport record loop rviz log_level'
     ).split():
         assert f"'{argument}':" in process.output
-    for word in ('none', 'phantom', 'images', 'case', 'compressed', 'default'):
+    for word in ('none', 'phantom', 'images', 'case', 'bag', 'compressed', 'default'):
         assert word in process.output
 
 
@@ -128,3 +132,24 @@ def test_on_live_topics_it_plays_nothing_and_masks_flow_in_its_namespace(launch,
     assert 'Traceback' not in process.output
     graph.node.destroy_publisher(publisher)
     graph.stop_collecting(masks)
+
+
+def test_a_bag_is_a_test_in_other_peoples_ci(launch, tmp_path, patient, model_file):
+    with BagWriter(tmp_path / 'recorded') as bag:
+        messages = Messages(bag.types)
+        for index, frame in enumerate(patient.frames[:6]):
+            start = None if index else patient.initial_pose
+            given = SourceFrame(frame.image, frame.stamp, camera=patient.camera, mask=frame.mask, initial_pose=start)
+            stamp = 10**18 + round(1e9 * frame.stamp)
+            for topic, kind, message in messages.of_frame(given, stamp):
+                bag.write(topic, kind, stamp, message)
+    given = ['bag:=recorded', f'model:={model_file}']
+    (tmp_path / 'good.yaml').write_text('frames: 6\nmasks: 6\ndice.median: [0.5, null]\n')
+    good = launch(*given, 'expected:=good.yaml', file='replay_test.launch.py')
+    assert good.wait(300) == 0, good.output
+    (tmp_path / 'bad.yaml').write_text('frames: 6\nmpd_mm.median: [null, 1.0]\n')
+    bad = launch(*given, 'expected:=bad.yaml', 'record:=second', file='replay_test.launch.py')
+    assert bad.wait(300) == 1, bad.output
+    assert 'mpd_mm.median is None, expected  to 1.0' in bad.output, 'without truth there is no error in mm'
+    again = launch(*given, 'expected:=good.yaml', file='replay_test.launch.py')
+    assert again.wait(60) == 1 and 'holds a report already' in again.output

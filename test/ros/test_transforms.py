@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 pytest.importorskip('tf_transformations', reason='quaternions come from tf_transformations, a ROS package')
 
 from m2i_ros.geometry import perturb, rigid  # noqa: E402
+from m2i_ros.ros.covariance import covariance_from_list  # noqa: E402
 from m2i_ros.ros.transforms import (  # noqa: E402
-    covariance_from_list,
     fill_pose,
     fill_transform,
     motion_from_pose,

@@ -184,11 +184,12 @@ def test_a_folder_plays_run_after_run_in_the_order_of_the_series(tmp_path):
     write_xa(tmp_path / 'deep' / 'IM10', ramp(1, (40, 40)), SeriesNumber=2, InstanceNumber=10)
     write_xa(tmp_path / 'deep' / 'IM9', ramp(1, (50, 40)), SeriesNumber=2, InstanceNumber=9)
     (tmp_path / 'notes.txt').write_text('hello')
-    source = DicomSource(tmp_path)
+    source = DicomSource(tmp_path, start=lambda c_arm: c_arm.T_image_isocentre)
     frames = list(source)
     assert [f.name for f in frames] == ['z_000000', 'z_000001', 'deep_IM9_000000', 'deep_IM10_000000']
     assert len(source) == 4 and source.skipped == []
-    assert [f.begins for f in frames] == [True, False, True, True]
+    starts = [f.initial_pose is not None for f in frames]
+    assert starts == [True, False, True, True], 'each run begins from where its own angles put the model'
     step = 0.08 + PAUSE
     assert [f.stamp for f in frames] == pytest.approx([0, 0.08, 0.08 + step, 0.08 + 2 * step])
     assert [f.image.shape for f in frames] == [(48, 64), (48, 64), (50, 40), (40, 40)], 'sizes may differ'

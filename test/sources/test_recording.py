@@ -1,6 +1,7 @@
 import errno
 import json
 import math
+import resource
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from rosbags.highlevel import AnyReader
 
 from m2i_ros.recording import BagWriter, Recorder, RecordingError, Session, UnknownTypeError, typestore
 from m2i_ros.recording import recorder as recorder_module
+from m2i_ros.recording.bag_reader import BagReader
 from m2i_ros.recording.report import summary_table, write_contact_sheet, write_json
 
 MS = 10**6
@@ -112,6 +114,36 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path, monkeypatch):
     recorder.close()
     assert 'No space left' in recorder.failure
     assert len(said) == 1, 'said once'
+
+
+def test_what_was_written_before_the_disk_was_full_stays_readable(tmp_path):
+    types = typestore()
+    said = []
+    recorder = Recorder(tmp_path, warn=said.append)
+    rng = np.random.default_rng(0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, hard))  # a disk that takes 3 MB of a file
+    try:
+        for i in range(20):
+            noise = rng.integers(0, 255, 2**18, np.uint8)
+            image = types.types['sensor_msgs/msg/Image'](header(types, START + i), 512, 512, 'mono8', 0, 512, noise)
+            data = bytes(types.serialize_cdr(image, 'sensor_msgs/msg/Image'))
+            recorder.message('/image', 'sensor_msgs/msg/Image', START + i, data)
+        recorder.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert 'recording stopped' in recorder.failure and len(said) == 1
+    with AnyReader([tmp_path / 'bag' / 'bag.mcap']) as reader:  # rosbags itself, with an index
+        stamps = [stamp for _, stamp, _ in reader.messages()]
+    assert stamps == [START + i for i in range(len(stamps))] and len(stamps) >= 4
+
+
+def test_what_is_noted_of_a_recording_is_in_its_metadata(tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.describe('weights_hash', 'abc')
+    recorder.close()
+    with BagReader(tmp_path / 'bag') as reader:
+        assert reader.custom == {'weights_hash': 'abc'}
 
 
 def test_what_the_disk_cannot_take_in_time_is_dropped_and_counted(tmp_path, monkeypatch):

@@ -1,0 +1,131 @@
+"""A bag played through the nodes over DDS gives what `replay` gives without a graph."""
+
+import sys
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import PoseWithCovarianceStamped
+from ros_graph import Process, reliable, stamps
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
+
+from m2i_ros.recording import BagWriter
+from m2i_ros.recording.bag_reader import BagReader
+from m2i_ros.recording.messages import Messages
+from m2i_ros.replay import main
+from m2i_ros.ros.images import grey_from_image
+from m2i_ros.ros.stamps import nanoseconds
+from m2i_ros.sources import SourceFrame
+
+pytestmark = [pytest.mark.launch, pytest.mark.timeout(300)]
+
+BEGUN = 1_795_388_611_123_456_789  # ns; an X-ray system's clock
+
+
+@pytest.fixture(scope='module')
+def bag(patient, tmp_path_factory):
+    """The patient's frames as an X-ray system recorded them; in mid-run somebody gives a pose to start from."""
+    path = tmp_path_factory.mktemp('recorded') / 'bag'
+    with BagWriter(path) as writer:
+        messages = Messages(writer.types, 'c_arm')
+        for index, frame in enumerate(patient.frames):
+            start = patient.initial_pose if index in (0, 8) else None
+            stamp = BEGUN + round(1e9 * frame.stamp)
+            given = SourceFrame(frame.image, frame.stamp, camera=patient.camera, initial_pose=start)
+            for topic, kind, message in messages.of_frame(given, stamp):
+                writer.write(f'/theatre{topic}', kind, stamp, message)
+    return path
+
+
+@pytest.fixture
+def play(graph, bag):
+    """Start source_node with the bag; it is stopped at the test's end."""
+    processes = []
+
+    def play(**parameters):
+        options = [
+            word for k, v in {'source': 'bag', 'path': bag, **parameters}.items() for word in ('-p', f'{k}:={v}')
+        ]
+        processes.append(Process(sys.executable, '-m', 'm2i_ros.nodes.source_node', '--ros-args', *options))
+        return processes[-1]
+
+    yield play
+    for process in processes:
+        process.stop()
+
+
+def read(path, topic):
+    with BagReader(path) as reader:
+        return [message for _, _, message in reader.messages([topic])]
+
+
+def motions(messages):
+    """Return {stamp: (7,) position and quaternion} of TFMessages."""
+    out = {}
+    for transform in (transform for message in messages for transform in message.transforms):
+        t, q = transform.transform.translation, transform.transform.rotation
+        sign = np.sign(q.w) or 1.0
+        out[nanoseconds(transform.header.stamp)] = np.array([t.x, t.y, t.z, *(sign * v for v in (q.x, q.y, q.z, q.w))])
+    return out
+
+
+def test_the_graph_and_the_replay_agree_on_every_mask_and_transform(
+    graph, start_one, play, bag, model_file, tmp_path, patient
+):
+    assert main([str(bag), '--output', str(tmp_path / 'replayed'), '--model', str(model_file)]) == 0
+    start_one('pipeline_node', **{'model.path': model_file}, **reliable('/image', '/camera_info'))
+    masks = graph.collect(Image, 'vessel/mask')
+    transforms = graph.collect(TFMessage, '/tf')
+    source = play()
+    source.says('finished: 15 frames sent', 120)
+    expected = read(tmp_path / 'replayed', '/vessel/mask')
+    poses = motions(read(tmp_path / 'replayed', '/tf'))
+    graph.wait(lambda: len(masks) >= len(expected), 'a mask for every picture')
+    graph.wait(lambda: len(transforms) >= len(poses), 'every transform')
+    assert stamps(masks) == stamps(expected) == [BEGUN + round(1e9 * frame.stamp) for frame in patient.frames]
+    for live, replayed in zip(masks, expected):
+        assert live.header.frame_id == replayed.header.frame_id == 'c_arm'
+        assert np.array_equal(grey_from_image(live), grey_from_image(replayed))
+    live = motions(transforms)
+    assert len(poses) > 5 and list(live) == list(poses)
+    for stamp, pose in poses.items():
+        np.testing.assert_allclose(live[stamp], pose, rtol=0, atol=1e-9)
+    for messages in (masks, transforms):
+        graph.stop_collecting(messages)
+
+
+def test_a_bag_in_its_own_time_brings_the_clock_and_its_stamps(graph, play, patient):
+    images = graph.collect(Image, 'image')
+    infos = graph.collect(CameraInfo, 'camera_info')
+    clock = graph.collect(Clock, '/clock')
+    starts = graph.collect(PoseWithCovarianceStamped, 'initialpose', latched=True)
+    masks = graph.node.create_publisher(Image, 'vessel/mask', 10)
+    settings = {'bag.clock': True, 'bag.rate': 4.0, 'bag.start': 0.3, 'bag.duration': 0.4}
+    play(stepped='never', **settings).says(r'finished: (\d+) frames sent')
+    sent = [BEGUN + round(1e9 * f.stamp) for f in patient.frames if 0.3 <= f.stamp < 0.7]
+    graph.wait(lambda: len(images) == len(infos) == len(clock) == len(sent), 'all pictures')
+    assert stamps(images) == stamps(infos) == [nanoseconds(c.clock) for c in clock] == sent
+    graph.wait(lambda: starts, 'the pose that lies in this part')
+    assert nanoseconds(starts[-1].header.stamp) == BEGUN + round(1e9 * patient.frames[8].stamp)
+    for messages in (images, infos, clock, starts):
+        graph.stop_collecting(messages)
+    graph.node.destroy_publisher(masks)
+
+
+def test_a_bag_played_again_does_not_go_back_in_time(graph, play):
+    images = graph.collect(Image, 'image')
+    masks = graph.node.create_publisher(Image, 'vessel/mask', 10)
+    play(stepped='never', loop=True, **{'bag.duration': 0.2, 'bag.rate': 20.0})
+    graph.wait(lambda: len(images) >= 10, 'three rounds')
+    sent = stamps(images)
+    assert sent[0] == BEGUN and all(a < b for a, b in zip(sent, sent[1:]))
+    graph.stop_collecting(images)
+    graph.node.destroy_publisher(masks)
+
+
+def test_a_bag_that_is_none_is_said_at_once(play, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    source = play(path=tmp_path / 'empty')
+    assert source.wait(30) == 1
+    assert 'holds no file that ends in .mcap, .db3' in source.output
