@@ -293,13 +293,15 @@ class SourceNode(Node):
                 self._answered.wait(min(left, 0.2))
 
     def _wait_while_paused(self):
-        """Return how many seconds it paused before the next frame may go."""
-        begun = time.monotonic()
+        """Return how many seconds it paused before the next frame may go: 0 where it does not pause."""
         with self._pausing:
+            if not self._paused:
+                return 0.0
+            begun = time.monotonic()
             while self._paused and not self._steps and not self._stop.is_set():
                 self._pausing.wait(0.2)
             self._steps = max(0, self._steps - 1)
-        return time.monotonic() - begun
+            return time.monotonic() - begun
 
     def _pause(self, request, response):
         with self._pausing:
