@@ -2,7 +2,6 @@
 registered."""
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -12,30 +11,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from m2i_ros.evaluation.metrics import dice, pose_errors
+from m2i_ros.evaluation import registration_benchmark
 from m2i_ros.evaluation.terminal import progress_bar
-from m2i_ros.geometry import CArm, apply, perturb
 from m2i_ros.recording.report import write_json
-from m2i_ros.registration import Registrar
-from m2i_ros.segmentation import Segmenter, VesselMask, WeightsError
+from m2i_ros.segmentation import Segmenter, WeightsError
 from m2i_ros.segmentation.engines import ENGINES, make_engine
 from m2i_ros.segmentation.weights import Weights, find
 
-# How far the start is off: rotation (degrees), shift in the picture's plane (mm), shift in depth (mm).
-BANDS = {'near': (5, 10, 20), 'mid': (10, 20, 50), 'far': (25, 40, 100)}
 # The deep residual U-Net of the paper's width.
 PAPER_NETWORK = {'width': 64, 'stem': 1, 'norm': 'batch'}
-RIGHT_MM = 2.0  # mPD below which a pose is right
-SUCCESS_MM = (2.0, 5.0, 10.0)
-_OPACIFIED = 4.0  # seconds into the phantom's sequence: contrast has come everywhere
 
 
 def main(argv=None):
     """Run `benchmark`; return 0, 2 where it cannot be run, or 130 where it was stopped."""
+    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog='benchmark', description=__doc__)
     jobs = parser.add_subparsers(dest='job', required=True)
     job = jobs.add_parser('segmentation', help='milliseconds a picture, by engine and size')
@@ -48,19 +40,15 @@ def main(argv=None):
     job.add_argument('--size', type=int, default=512, help='side of the picture in pixels (default: %(default)s)')
     job.add_argument('--rounds', type=int, default=5, help='both networks, one after the other (default: %(default)s)')
     job.set_defaults(run=_networks)
-    job = jobs.add_parser('registration', help='success against how far the start is off, on simulated patients')
-    job.add_argument('--anatomies', nargs='+', default=['iliofemoral', 'aortic_root'])
-    job.add_argument('--patients', type=int, default=8, help='of each anatomy, each in a view of its own')
-    job.add_argument('--seed', type=int, default=1000, help="the first patient's (default: %(default)s)")
-    job.add_argument('--size', type=int, default=512, help='side of the picture in pixels (default: %(default)s)')
-    job.add_argument('--masks', choices=('true', 'found'), default='true', help='true masks, or those segmented')
-    job.add_argument('--resume', action='store_true', help='go on with what the JSON file of a stopped run holds')
-    job.set_defaults(run=_registration)
+    job = jobs.add_parser('registration', help='errors, doubt and capture on simulated patients, beside baselines')
+    registration_benchmark.add_arguments(job)
+    job.set_defaults(run=registration_benchmark.run)
     for job in jobs.choices.values():
         job.add_argument('--json', type=Path, required=True, help='where the figures go')
         job.add_argument('--weights', default='default', help='segmentation weights (default: %(default)s)')
         job.add_argument('--threads', type=int, default=2, help='CPU threads of the engine (default: %(default)s)')
     arguments = parser.parse_args(argv)
+    arguments.command = ' '.join(['benchmark', *argv])
     try:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         return arguments.run(arguments)
@@ -194,138 +182,6 @@ def cost(weights, size):
         network(torch.zeros(1, 1, size, size))
     parameters = sum(p.numel() for p in network.parameters())
     return {'parameters': parameters, 'gflop': counter.get_total_flops() / 1e9}
-
-
-# Registration
-
-
-def _registration(arguments):
-    settings = {key: getattr(arguments, key) for key in ('size', 'masks', 'weights')}
-    rows = _earlier_rows(arguments.json, settings) if arguments.resume else []
-    done = {(row['anatomy'], row['seed']) for row in rows}
-    patients = [(a, arguments.seed + i) for a in arguments.anatomies for i in range(arguments.patients)]
-    segmenter = Segmenter(weights=arguments.weights, threads=arguments.threads) if arguments.masks == 'found' else None
-    with progress_bar() as progress:
-        for anatomy, seed in progress.track(patients, description='registering patients'):
-            if (anatomy, seed) in done:
-                continue
-            rows += _register_patient(anatomy, seed, arguments.size, segmenter)
-            report = {'job': 'registration', 'settings': settings, 'summary': summarise(rows), 'trials': rows}
-            write_json(arguments.json, report)
-    table = Table(
-        title=f'registration of {len(rows)} starts, {arguments.masks} masks',
-        caption='per cent; right: mPD < 2 mm; wrong: of the accepted; mTRE in mm; median ms',
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    columns = {
-        'mpd_within_2_mm': 'right',
-        'accepted': 'accepted',
-        'accepted_wrong': 'wrong',
-        'refused_right': 'refused right',
-        **{f'mtre_within_{limit:g}_mm': f'mTRE <{limit:g}' for limit in SUCCESS_MM},
-    }
-    for column in ('anatomy', 'start', 'n', *columns.values(), 'search ms', 'track ms'):
-        table.add_column(column, justify='right', min_width=max(map(len, column.split())))
-    for row in summarise(rows):
-        shares = [_figure(100 * row[key], '.0f') for key in columns]
-        times = [_figure(row[key], '.0f') for key in ('search_ms', 'track_ms')]
-        table.add_row(row['anatomy'], row['band'], str(row['n']), *shares, *times)
-    Console().print(table)
-    return 0
-
-
-def _earlier_rows(path, settings):
-    if not path.exists():
-        return []
-    report = json.loads(path.read_text(encoding='utf-8'))
-    if report.get('settings') != settings:
-        raise ValueError(f'{path}: was made with other settings ({report.get("settings")}): give a new file')
-    return [{key: math.nan if value is None else value for key, value in row.items()} for row in report['trials']]
-
-
-def _register_patient(anatomy, seed, size, segmenter):
-    """Return a dict a band: one patient, seen under random angles, fully opacified, from one random start a band."""
-    from m2i_ros.simulation import Phantom  # torch: not for the other benchmark
-
-    rng = np.random.default_rng((seed, 77))
-    angles = np.radians(rng.uniform((-35, -15), (35, 15)))
-    phantom = Phantom(anatomy, seed, size, size, c_arm=CArm(*angles), mirrored=bool(seed % 2))
-    frame = phantom[round(_OPACIFIED * phantom.frame_rate)]
-    if segmenter is None:
-        vessels = VesselMask(frame.mask, np.ones(frame.mask.shape, bool))
-    else:
-        vessels = segmenter.segment(frame.image)
-    rows = []
-    for band in BANDS:
-        start_pose = _start(rng, frame.T_image_model, phantom.model, BANDS[band])
-        registrar = Registrar(phantom.model)
-        registrar.set_initial_pose(start_pose)
-        start = time.perf_counter()
-        result = registrar.register(vessels, phantom.camera, 0.0)
-        search_ms = 1e3 * (time.perf_counter() - start)
-        start = time.perf_counter()
-        registrar.register(vessels, phantom.camera, 1 / 15)
-        track_ms = 1e3 * (time.perf_counter() - start) if result.accepted else math.nan
-        errors = dict.fromkeys(('mtre_mm', 'in_plane_mm', 'depth_mm', 'mpd_mm'), math.inf)
-        if result.T_image_model is not None:
-            errors = pose_errors(result.T_image_model, frame.T_image_model, phantom.model, phantom.camera)
-        offset = pose_errors(start_pose, frame.T_image_model, phantom.model, phantom.camera)['mtre_mm']
-        rows.append(
-            {
-                'anatomy': anatomy,
-                'seed': seed,
-                'band': band,
-                'start_mtre_mm': offset,
-                'mask_dice': dice(vessels.mask, frame.mask),
-                'accepted': result.accepted,
-                'reason': result.reason,
-                'probability': result.probability,
-                'recall': result.recall,
-                'precision': result.precision,
-                **errors,
-                'search_ms': search_ms,
-                'track_ms': track_ms,
-            }
-        )
-    return rows
-
-
-def _start(rng, T_truth, model, band):
-    """Return the true pose put wrong by exactly a band's rotation, shift in plane and in depth, each in a random
-    direction."""
-    rotation, in_plane, depth = band
-    turn, slide = rng.normal(size=3), rng.uniform(0, 2 * np.pi)
-    shift = 1e-3 * np.array([in_plane * np.cos(slide), in_plane * np.sin(slide), depth * rng.choice([-1, 1])])
-    xi = np.concatenate([shift, np.radians(rotation) * turn / np.linalg.norm(turn)])
-    return perturb(T_truth, xi, apply(T_truth, model.centroid))
-
-
-def summarise(rows):
-    """Return a dict for each anatomy and band: how many trials, and shares (0 to 1) and median milliseconds of them.
-
-    accepted_wrong is a share of the accepted; refused_right, refused although right, one of all.
-    """
-    out = []
-    for anatomy, band in dict.fromkeys((row['anatomy'], row['band']) for row in rows):
-        own = [row for row in rows if (row['anatomy'], row['band']) == (anatomy, band)]
-        accepted = [row for row in own if row['accepted']]
-        tracked = [row['track_ms'] for row in accepted]
-        wrong = sum(not row['mpd_mm'] < RIGHT_MM for row in accepted)
-        summary = {
-            'anatomy': anatomy,
-            'band': band,
-            'n': len(own),
-            'mpd_within_2_mm': np.mean([row['mpd_mm'] < RIGHT_MM for row in own]),
-            **{f'mtre_within_{mm:g}_mm': np.mean([row['mtre_mm'] < mm for row in own]) for mm in SUCCESS_MM},
-            'accepted': len(accepted) / len(own),
-            'accepted_wrong': wrong / len(accepted) if accepted else math.nan,
-            'refused_right': np.mean([row['mpd_mm'] < RIGHT_MM and not row['accepted'] for row in own]),
-            'search_ms': statistics.median(row['search_ms'] for row in own),
-            'track_ms': statistics.median(tracked) if tracked else math.nan,
-        }
-        out.append({key: float(v) if isinstance(v, np.floating) else v for key, v in summary.items()})
-    return out
 
 
 # Output

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from skimage.morphology import skeletonize
 
-from m2i_ros.geometry import apply
+from m2i_ros.geometry import apply, pose_difference
+from m2i_ros.registration.uncertainty import change_pivot, ray_basis
 
 TOLERANCE_PX = 2
 # All pixels whose centres are no farther.
@@ -114,6 +115,30 @@ def pose_errors(T_estimate, T_truth, model, camera):
         'in_plane_mm': 1e3 * float(across.mean()),
         'depth_mm': 1e3 * float(np.abs(along).mean()),
         'mpd_mm': 1e3 * float(shift.mean()) if np.isfinite(shift).all() else float('inf'),
+    }
+
+
+# 95% quantiles of chi-squared for as many unknowns.
+_CHI2_95 = {1: 3.841, 2: 5.991, 6: 12.592}
+
+
+def ellipsoids(covariance, T_estimate, T_truth, centre):
+    """Return {'pose', 'in_plane', 'depth'}: whether the true pose lies in the 95% ellipsoid of an estimate.
+
+    covariance: (6, 6), pivot at the model origin's position, as in `Registration`. T_estimate, T_truth: T_image_model.
+    pose: all six unknowns. in_plane, depth: those of the model point `centre` (3,) across and along its ray, alone.
+    """
+    at = apply(T_estimate, centre)
+    A = change_pivot(T_estimate[:3, 3], at)
+    covariance = A @ covariance @ A.T
+    error = np.concatenate([apply(T_truth, centre) - at, pose_difference(T_truth, T_estimate)[3:]])
+    B = np.eye(6)
+    B[:3, :3] = np.linalg.inv(ray_basis(at))
+    covariance, error = B @ covariance @ B.T, B @ error
+    parts = {'pose': slice(0, 6), 'in_plane': slice(0, 2), 'depth': slice(2, 3)}
+    return {
+        name: bool(error[part] @ np.linalg.solve(covariance[part, part], error[part]) < _CHI2_95[len(error[part])])
+        for name, part in parts.items()
     }
 
 

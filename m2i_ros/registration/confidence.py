@@ -1,50 +1,127 @@
-"""Whether a refined pose is believed."""
+"""How far a refined pose is believed: a probability learned from simulated registrations whose truth is known."""
 
+import json
 from dataclasses import dataclass
+from importlib.resources import files
 
 import numpy as np
 
 from m2i_ros.geometry import apply
 from m2i_ros.registration.uncertainty import projected_error
 
-RIVAL_OVERLAP = 0.95  # of the best overlap: another basin that reaches it is as likely
 RIVAL_DISTANCE = 3.0  # accept_mm apart in the picture: beyond that a pose is another basin
-UNEVEN = 0.5  # of the contours' common offset counts as error
-MIN_EXPLAINED = 0.5  # of the contour must lie where the other contour is
+RIVAL_FROM = 0.8  # of the best overlap: another basin that reaches less is no rival
+MIN_EXPLAINED = 0.5  # of the model's contour; with less, contrast fills a part only
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks against a pose, whatever its anatomy: the more of each, the less it is believed.
+
+    predicted_mm: projected error that the covariance predicts, root mean square over the model in view, millimetres at
+    the model's depth. offset_mm: by how much the mask is fatter or thinner than the model. residual_mm: root mean
+    square distance of matched contours. model_unexplained, mask_unexplained: shares of the model's contour in view, and of the mask's, without the other near. rival: how
+    nearly another basin overlaps as well: 0 (`RIVAL_FROM` as well, or none) to 1 (as well).
+    """
+
+    predicted_mm: float
+    offset_mm: float
+    residual_mm: float
+    model_unexplained: float
+    mask_unexplained: float
+    rival: float
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """accepted: the pose may be given out. probability: see `judge`. reason: in words, why not; empty if accepted."""
+    """accepted: the pose may be given out. probability: that its error is small. reason: in words, why not; empty if
+    accepted."""
 
     accepted: bool
     probability: float
     reason: str
 
 
-def judge(error_mm, explained, rivalled, settings):
-    """Return the `Judgement` of a pose.
+class Confidence:
+    """The probability that a pose's mean projected error (mPD) is below a limit: `confidence(evidence, limit_mm)`.
 
-    error_mm: root mean square projected error to expect, mm at the model's depth.
-    explained: share of the contour that lies within 3 px of the other. rivalled: another basin overlaps as well.
+    A log-logistic distribution of the error, whose scale the evidence sets:
+    P = 1 / (1 + exp(-(intercept + sharpness log(limit) - weights . features))), the features those of `Evidence`, the
+    first as its logarithm. No weight is negative, so that P falls with each of them and rises with the limit.
 
-    The probability is that of an error below `accept_mm` if both picture components are normal,
-    1 - exp(-(accept_mm / error_mm)^2); times how well the contour is explained, from 0 at a quarter to 1 at three
-    quarters; halved where there is a rival. Monotone in each, not calibrated.
+    intercept, sharpness: numbers. weights: (6,). typical: (6,), the features' medians where poses are right: what
+    exceeds them most is the reason that is told.
     """
-    small = -np.expm1(-((settings.accept_mm / max(error_mm, 1e-9)) ** 2))
-    probability = float(small * np.clip(2 * explained - 0.5, 0.0, 1.0) * (0.5 if rivalled else 1.0))
-    if not explained > MIN_EXPLAINED:
-        reason = f'only {100 * explained:.0f}% of the contour explained'
-    elif not error_mm < settings.accept_mm:
-        reason = f'predicted error {error_mm:.1f} mm is not below {settings.accept_mm:g} mm'
-    elif rivalled:
-        reason = 'another pose explains the picture as well'
-    elif probability < settings.accept_probability:
-        reason = f'probability {probability:.2f} is below {settings.accept_probability:g}'
-    else:
-        reason = ''
-    return Judgement(not reason, probability, reason)
+
+    def __init__(self, intercept, sharpness, weights, typical):
+        self.intercept, self.sharpness = float(intercept), float(sharpness)
+        self.weights, self.typical = np.asarray(weights, dtype=float), np.asarray(typical, dtype=float)
+
+    @classmethod
+    def shipped(cls):
+        """Return the one of `confidence.json`, which `train confidence` writes and which names its command."""
+        table = json.loads(files('m2i_ros.registration').joinpath('confidence.json').read_text('utf-8'))
+        return cls(*(table[key] for key in ('intercept', 'sharpness', 'weights', 'typical')))
+
+    @staticmethod
+    def features(evidence):
+        """Return the features (6,) of an `Evidence`."""
+        e = evidence
+        predicted = np.log(np.clip(e.predicted_mm, 1e-3, 1e3))
+        offset, residual = np.clip([e.offset_mm, e.residual_mm], 0, 1e3)
+        return np.array([predicted, offset, residual, e.model_unexplained, e.mask_unexplained, e.rival])
+
+    def __call__(self, evidence, limit_mm):
+        score = self.intercept + self.sharpness * np.log(limit_mm) - self.weights @ self.features(evidence)
+        return float(1 / (1 + np.exp(-np.clip(score, -50, 50))))
+
+    def worst(self, evidence):
+        """Return the index of the feature that takes most from the probability."""
+        return int((self.weights * (self.features(evidence) - self.typical)).argmax())
+
+
+_confidence = Confidence.shipped()
+
+
+def judge(evidence, settings):
+    """Return the `Judgement` of a pose with this `Evidence`: accepted from `settings.accept_probability` on."""
+    probability = _confidence(evidence, settings.accept_mm)
+    if probability >= settings.accept_probability:
+        return Judgement(True, probability, '')
+    words = (
+        f'predicted error {evidence.predicted_mm:.1f} mm',
+        f'vessels {evidence.offset_mm:.1f} mm wider or narrower than the model',
+        f'contours {evidence.residual_mm:.1f} mm apart',
+        f'only {100 * (1 - evidence.model_unexplained):.0f}% of the contour explained',
+        f'only {100 * (1 - evidence.mask_unexplained):.0f}% of the vessels explained',
+        'another pose explains the picture as well',
+    )[_confidence.worst(evidence)]
+    return Judgement(False, probability, f'probability {probability:.2f}: {words}')
+
+
+def judge_held(error_mm, settings):
+    """Return the `Judgement` of a pose that is not seen any more: accepted while the error to expect is small enough.
+
+    error_mm: root mean square projected error that its grown covariance predicts; both picture components are normal.
+    """
+    probability = float(-np.expm1(-((settings.accept_mm / max(error_mm, 1e-9)) ** 2)))
+    if error_mm < settings.accept_mm:
+        return Judgement(True, probability, '')
+    return Judgement(False, probability, f'predicted error {error_mm:.1f} mm is not below {settings.accept_mm:g} mm')
+
+
+def evidence_of(fit, points, camera, rival=0.0):
+    """Return the `Evidence` of a `Fit`. points: model points (N, 3) in view. rival: best overlap of another basin as a
+    share of the pose's own."""
+    mm = millimetres_per_pixel(points, fit.T_image_model, camera) if len(points) else np.inf
+    return Evidence(
+        predicted_mm(fit.covariance, fit.T_image_model, points, camera),
+        abs(fit.offset) * mm,
+        fit.residual * mm,
+        1 - fit.model_share,
+        1 - fit.mask_share,
+        float(np.clip((rival - RIVAL_FROM) / (1 - RIVAL_FROM), 0, 1)),
+    )
 
 
 def points_in_view(surface, T_image_model, view):
@@ -68,18 +145,6 @@ def predicted_mm(covariance, T_image_model, points, camera):
         return np.inf
     pixels = projected_error(covariance, T_image_model, points, camera)
     return pixels * millimetres_per_pixel(points, T_image_model, camera)
-
-
-def expected_mm(fit, points, camera):
-    """Return the projected error in mm to expect of a `Fit` at model points (N, 3); inf for none.
-
-    What its covariance predicts, and `UNEVEN` of its offset: where a mask is too fat or too thin it rarely is so
-    alike on all walls, least when contrast washes out.
-    """
-    if len(points) == 0:
-        return np.inf
-    offset = UNEVEN * abs(fit.offset) * millimetres_per_pixel(points, fit.T_image_model, camera)
-    return float(np.hypot(predicted_mm(fit.covariance, fit.T_image_model, points, camera), offset))
 
 
 def distance_mm(T_a, T_b, points, camera):

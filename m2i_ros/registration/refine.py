@@ -13,7 +13,7 @@ from m2i_ros.registration.contour import occluding_contour
 from m2i_ros.registration.uncertainty import change_pivot
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
-CORRELATION = 12.0  # pixels of contour whose errors are one error
+CORRELATION = 22.0  # pixels of contour whose errors are one error: so that 90 to 99% lie in the 95% ellipsoid
 STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
 MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
 CLOSE = 3.0  # pixels within which a contour counts as explained

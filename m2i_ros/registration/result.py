@@ -5,6 +5,8 @@ from enum import Enum
 
 import numpy as np
 
+from m2i_ros.registration.confidence import Evidence
+
 
 class State(Enum):
     """States of a registration (docs/architecture.md)."""
@@ -30,10 +32,10 @@ class Registration:
     T_image_model: (4, 4), metres, or None where there is no estimate.
     covariance: (6, 6) of xi = (x, y, z, rotation about the fixed axes x, y, z) as `geometry.perturb` applies it with
     the pivot at the model origin's position, metres and radians; None with T_image_model.
-    probability: that the projected error is below `accept_mm`, in [0, 1].
+    probability: that the projected error is below `accept_mm`, in [0, 1]; see `confidence`.
     recall, precision: of the projected model against the mask, inside the valid region; NaN without an estimate.
     residual_mm: root mean square distance between mask and model contours where they match (within 3 px), at the
-    model's depth; NaN likewise.
+    model's depth; NaN likewise. evidence: what the probability was made of; None where the pose was not fitted now.
     """
 
     state: State
@@ -45,3 +47,4 @@ class Registration:
     recall: float = float('nan')
     precision: float = float('nan')
     residual_mm: float = float('nan')
+    evidence: Evidence | None = None

@@ -11,10 +11,10 @@ from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.confidence import (
     MIN_EXPLAINED,
     RIVAL_DISTANCE,
-    RIVAL_OVERLAP,
     distance_mm,
-    expected_mm,
+    evidence_of,
     judge,
+    judge_held,
     millimetres_per_pixel,
     points_in_view,
     predicted_mm,
@@ -190,15 +190,16 @@ class Registrar:
             fits = list(pool.map(self._fine_fit(full), coarse[:FINALISTS]))
         best = min(fits, key=lambda fit: fit.cost)
         points = points_in_view(self._surface, best.T_image_model, full)
-        overlap = half.overlap(self._surface, best.T_image_model)[0]
-        rivalled = any(
-            distance_mm(best.T_image_model, T, points, full.camera) > RIVAL_DISTANCE * s.accept_mm
-            and half.overlap(self._surface, T)[0] > RIVAL_OVERLAP * overlap
+        others = [
+            half.overlap(self._surface, T)[0]
             for T in [f.T_image_model for f, _ in coarse[FINALISTS:]] + [f.T_image_model for f in fits if f is not best]
-        )
-        judgement = judge(expected_mm(best, points, full.camera), best.model_share, rivalled, s)
+            if distance_mm(best.T_image_model, T, points, full.camera) > RIVAL_DISTANCE * s.accept_mm
+        ]
+        rival = max(others, default=0.0) / max(half.overlap(self._surface, best.T_image_model)[0], 1e-6)
+        evidence = evidence_of(best, points, full.camera, rival)
+        judgement = judge(evidence, s)
         self._searched = None if judgement.accepted else stamp
-        return self._report(best, judgement, full, points, stamp, State.SEARCHING)
+        return self._report(best, evidence, judgement, full, points, stamp, State.SEARCHING)
 
     def _coarse_fit(self, half):
         """Return the function from (pose, prior) to its (`Fit`, prior) at a quarter, then half of the size."""
@@ -242,23 +243,23 @@ class Registrar:
         prior = Prior(T, track.prior.covariance + self._drift(T, unseen))
         if self._contrast(half, T) < s.min_contrast:
             return self._hold(full, unseen, 'contrast gone')
-        fit, points, judgement = self._fit(full, half, T, prior)
+        fit, points, evidence, judgement = self._fit(full, half, T, prior)
         if not judgement.accepted:
             small = full.reduced(0.125)
             shifted, _ = best_shifts(self._surface, T[None], small, small.camera.width / 4)
             again = self._fit(full, half, shifted[0], prior)
-            if again[2].probability > judgement.probability:
-                fit, points, judgement = again
-        if judgement.accepted:
-            return self._report(fit, judgement, full, points, stamp, State.TRACKING)
+            if again[3].probability > judgement.probability:
+                fit, points, evidence, judgement = again
         if fit.model_share <= MIN_EXPLAINED < fit.mask_share:
             # Nothing speaks against the pose, but where contrast fills in or washes out its edge is not the wall.
             return self._hold(full, unseen, 'contrast in part of the model only')
+        if judgement.accepted:
+            return self._report(fit, evidence, judgement, full, points, stamp, State.TRACKING)
         doubted = stamp if track.doubted is None else track.doubted
         if unseen > s.max_hold or stamp - doubted > s.max_doubt:
             return self._lose(judgement.reason)
         self._track = replace(track, doubted=doubted)
-        return self._report(fit, judgement, full, points, stamp, State.HOLDING)
+        return self._report(fit, evidence, judgement, full, points, stamp, State.HOLDING)
 
     def _fit(self, full, half, T, prior):
         coarse = refine(self._surface, half.contour, half.camera, T, prior, TRACK_SCALES, TRACK_STEPS)
@@ -266,8 +267,8 @@ class Registrar:
             self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:], TRACK_STEPS
         )
         points = points_in_view(self._surface, fit.T_image_model, full)
-        judgement = judge(expected_mm(fit, points, full.camera), fit.model_share, False, self.settings)
-        return fit, points, judgement
+        evidence = evidence_of(fit, points, full.camera)
+        return fit, points, evidence, judge(evidence, self.settings)
 
     def _hold(self, full, unseen, reason):
         """Return the `Registration` of the last pose, or of none where it was seen too long ago."""
@@ -280,7 +281,7 @@ class Registrar:
         way = track.speed * unseen
         covariance = track.prior.covariance + isotropic(T, self._model.centroid, 0.0, way, way)
         points = points_in_view(self._surface, T, full)
-        judgement = judge(predicted_mm(covariance, T, points, full.camera), 1.0, False, self.settings)
+        judgement = judge_held(predicted_mm(covariance, T, points, full.camera), self.settings)
         probability = min(track.probability, judgement.probability)
         if not judgement.accepted:
             reason = f'{reason}: {judgement.reason}'
@@ -307,7 +308,7 @@ class Registrar:
         self._last_prior, self._track = self._track.prior, None
         return Registration(State.LOST, reason=reason)
 
-    def _report(self, fit, judgement, full, points, stamp, refused):
+    def _report(self, fit, evidence, judgement, full, points, stamp, refused):
         """Return the `Registration` of a fit: TRACKING where it is accepted, else the state `refused`."""
         if judgement.accepted:
             speed = self._speed(fit.T_image_model, points, stamp)
@@ -324,4 +325,5 @@ class Registrar:
             recall,
             precision,
             fit.residual * scale,
+            evidence,
         )

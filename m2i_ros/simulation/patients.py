@@ -7,6 +7,8 @@ words where patients are seeded with one, so that no stream begins as a patient 
 """
 
 EVALUATION = range(1_000_000, 2_000_000)
+# For what is learned from registrations of patients by number: how far a pose can be trusted.
+CALIBRATION = range(500_000, 1_000_000)
 
 
 def training_stream(seed):

@@ -1,5 +1,5 @@
 """The `train` command: `train segmentation` trains, `train crossvalidate` scores trainings on real pictures unseen by
-them, `train export` turns a checkpoint into weights."""
+them, `train export` turns a checkpoint into weights, `train confidence` learns when a pose is believed."""
 
 import argparse
 import signal
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from m2i_ros.segmentation import weights
+from m2i_ros.training import confidence
 from m2i_ros.training.crossvalidation import CrossValidation, summary_table
 from m2i_ros.training.export import export
 from m2i_ros.training.segmentation import SegmentationTraining, TrainingSettings
@@ -44,6 +45,10 @@ def main(argv=None):
     job.add_argument('--card', help='Markdown file with the text of the model card')
     job.add_argument('--threshold', type=float, help='replaces the threshold calibrated in training')
     job.set_defaults(run=_export)
+
+    job = jobs.add_parser('confidence', help="learn what a registration's evidence says of its error")
+    confidence.add_arguments(job)
+    job.set_defaults(run=confidence.run)
 
     arguments = parser.parse_args(argv)
     try:

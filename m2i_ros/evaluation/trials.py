@@ -1,0 +1,170 @@
+"""Registrations of simulated patients, whose poses are known, from starts that are wrong by a known amount."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from m2i_ros.evaluation.metrics import dice, ellipsoids, pose_errors, precision, recall
+from m2i_ros.geometry import Camera, CArm, apply, perturb
+from m2i_ros.model.projection import silhouette
+from m2i_ros.model.vessel_model import VesselModel
+from m2i_ros.registration import Registrar
+from m2i_ros.segmentation import VesselMask
+from m2i_ros.simulation.mask_faults import damaged
+
+# How far the start is off: rotation (degrees), shift in the picture's plane (mm), shift in depth (mm).
+BANDS = {'near': (5, 10, 20), 'mid': (10, 20, 50), 'far': (25, 40, 100), 'beyond': (40, 60, 150)}
+# One kind of offset alone, for the capture range.
+SWEEPS = {
+    'rotation': {f'rotation {d} deg': (d, 0, 0) for d in (10, 20, 30, 40)},
+    'in plane': {f'in plane {mm} mm': (0, mm, 0) for mm in (20, 40, 60, 80)},
+}
+MASKS = ('true', 'found', 'damaged')
+ERRORS = ('mtre_mm', 'in_plane_mm', 'depth_mm', 'mpd_mm')
+_OPACIFIED = 4.0  # seconds into the phantom's sequence: contrast has come everywhere
+_ANGLES_DEG = (35, 15)  # the C-arm's angles lie within these, either way
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture of one simulated patient. true: (H, W) uint8. vessels: what a registration is given."""
+
+    anatomy: str
+    seed: int
+    mask: str
+    model: VesselModel
+    camera: Camera
+    T_truth: np.ndarray
+    true: np.ndarray
+    vessels: VesselMask
+    segmentation_ms: float
+
+
+def phantom_of(anatomy, seed, size):
+    """Return the `Phantom` of a patient under random angles."""
+    from m2i_ros.simulation import Phantom  # torch
+
+    angles = np.random.default_rng((seed, 77)).uniform(-1, 1, 2) * _ANGLES_DEG
+    return Phantom(anatomy, seed, size, size, c_arm=CArm(*np.radians(angles)), mirrored=bool(seed % 2))
+
+
+def cases(anatomy, seed, size, masks, segmenter):
+    """Yield a `Case` for each of `masks` (out of MASKS): one patient, fully opacified, under random angles.
+
+    segmenter: for 'found'; damaged masks are true ones with faults of `mask_faults`.
+    """
+    phantom = phantom_of(anatomy, seed, size)
+    frame = phantom[round(_OPACIFIED * phantom.frame_rate)]
+    for mask in masks:
+        segmentation_ms = math.nan
+        if mask == 'true':
+            vessels = VesselMask(frame.mask, np.ones(frame.mask.shape, bool))
+        elif mask == 'found':
+            began = time.perf_counter()
+            vessels = segmenter.segment(frame.image)
+            segmentation_ms = 1e3 * (time.perf_counter() - began)
+        else:
+            vessels = damaged(frame.mask, np.random.default_rng((seed, 79)))
+        yield Case(
+            anatomy, seed, mask, phantom.model, phantom.camera, frame.T_image_model, frame.mask, vessels,
+            segmentation_ms,
+        )  # fmt: skip
+
+
+def start(rng, T_truth, model, offset):
+    """Return the true pose put wrong by exactly an offset of `BANDS`, each part in a random direction."""
+    rotation, in_plane, depth = offset
+    turn, slide = rng.normal(size=3), rng.uniform(0, 2 * np.pi)
+    shift = 1e-3 * np.array([in_plane * np.cos(slide), in_plane * np.sin(slide), depth * rng.choice([-1, 1])])
+    xi = np.concatenate([shift, np.radians(rotation) * turn / np.linalg.norm(turn)])
+    return perturb(T_truth, xi, apply(T_truth, model.centroid))
+
+
+def register(case, band, offset, number=0, baselines=None):
+    """Return a dict a method: 'registrar', then each of `baselines` ({name: function (case, start) -> T}).
+
+    Every method starts from the same pose: the `number`-th that is off by `offset`, whatever the mask.
+    """
+    T_start = start(np.random.default_rng((case.seed, 80, number, *offset)), case.T_truth, case.model, offset)
+    about = {
+        'anatomy': case.anatomy,
+        'seed': case.seed,
+        'mask': case.mask,
+        'mask_dice': dice(case.vessels.mask, case.true),
+        'segmentation_ms': case.segmentation_ms,
+        'band': band,
+        'start_mtre_mm': pose_errors(T_start, case.T_truth, case.model, case.camera)['mtre_mm'],
+    }
+    registrar = Registrar(case.model)
+    registrar.set_initial_pose(T_start)
+    began = time.perf_counter()
+    result = registrar.register(case.vessels, case.camera, 0.0)
+    search_ms = 1e3 * (time.perf_counter() - began)
+    began = time.perf_counter()
+    registrar.register(case.vessels, case.camera, 1 / 15)
+    track_ms = 1e3 * (time.perf_counter() - began) if result.accepted else math.nan
+    scores = score(result, case.T_truth, case.true, case.model, case.camera)
+    rows = [{**about, 'method': 'registrar', **scores, 'search_ms': search_ms, 'track_ms': track_ms}]
+    for name, method in (baselines or {}).items():
+        began = time.perf_counter()
+        T = method(case, T_start)
+        search_ms = 1e3 * (time.perf_counter() - began)
+        errors = pose_errors(T, case.T_truth, case.model, case.camera)
+        overlaps = _overlaps(T, case.true, case.model, case.camera)
+        rows.append({**about, 'method': name, **errors, **overlaps, 'search_ms': search_ms})
+    return rows
+
+
+def score(registration, T_truth, true, model, camera):
+    """Return a dict of what a `Registration` says and how far it is from the truth; errors are infinite without a pose.
+
+    true: (H, W) uint8, the true mask. recall, precision: of the projected model against it.
+    """
+    T = registration.T_image_model
+    row = {
+        'state': registration.state.value,
+        'accepted': registration.accepted,
+        'reason': registration.reason,
+        'probability': registration.probability,
+        'evidence': None if registration.evidence is None else asdict(registration.evidence),
+    }
+    if T is None:
+        nothing = {'recall': 0.0, 'precision': math.nan, 'in_ellipsoid': None}
+        return {**row, **dict.fromkeys(ERRORS, math.inf), **nothing}
+    return {
+        **row,
+        **pose_errors(T, T_truth, model, camera),
+        **_overlaps(T, true, model, camera),
+        'in_ellipsoid': ellipsoids(registration.covariance, T, T_truth, model.centroid),
+    }
+
+
+def _overlaps(T, true, model, camera):
+    projected = silhouette(model, T, camera)
+    return {'recall': recall(projected, true), 'precision': precision(projected, true)}
+
+
+def track(anatomy, seed, size, segmenter, frames):
+    """Yield a dict for each of so many frames of a patient's injection, segmented and registered one after another."""
+    phantom = phantom_of(anatomy, seed, size)
+    registrar = Registrar(phantom.model)
+    registrar.set_initial_pose(phantom.initial_pose)
+    first = round(phantom.injections[0] * phantom.frame_rate)
+    for index in range(first, min(first + frames, len(phantom))):
+        frame = phantom[index]
+        began = time.perf_counter()
+        vessels = segmenter.segment(frame.image)
+        segmented = time.perf_counter()
+        result = registrar.register(vessels, phantom.camera, frame.stamp)
+        done = time.perf_counter()
+        yield {
+            'anatomy': anatomy,
+            'seed': seed,
+            'frame': index,
+            'contrast': frame.contrast,
+            **score(result, frame.T_image_model, frame.mask, phantom.model, phantom.camera),
+            'segmentation_ms': 1e3 * (segmented - began),
+            'registration_ms': 1e3 * (done - segmented),
+        }
