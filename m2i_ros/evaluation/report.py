@@ -1,17 +1,11 @@
 """The report of `evaluate segmentation` that people read: tables, box plots and frames in one HTML file."""
 
-import base64
-import io
 import math
-from importlib.resources import files
 
 import cv2
-import jinja2
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
-from m2i_ros import __version__
+from m2i_ros.evaluation.page import INK, MARK, data_uri, make_axes, svg, write_page
 from m2i_ros.evaluation.segmentation import CLEAN, DISTANCES, OVERLAPS, title
 from m2i_ros.evaluation.terminal import progress_bar
 from m2i_ros.overlay import to_grey8
@@ -20,7 +14,6 @@ from m2i_ros.overlay import to_grey8
 SHOWN, TILE = 3, 384
 # Found and true, found but not true, true but not found: blue, orange and violet hold apart for colour-blind eyes.
 COLOURS = {'right': '#4aa3ff', 'false': '#ff9f1c', 'missed': '#d13fd1'}
-_INK, _GREY, _PAPERS = '#1d2733', '#8a96a3', '#c2410c'
 _NAMES = {
     'dice': 'Dice (DSC)',
     'precision': 'precision',
@@ -60,33 +53,16 @@ def write_html(path, report, sources, segmenter):
                 'gallery': {kind: [(row, pictures[row['name']]) for row in rows] for kind, rows in kinds.items()},
             }
         )
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters['figure'] = _figure
-    environment.filters['share'] = _share
-    template = environment.from_string(files('m2i_ros.evaluation').joinpath('report.html.jinja').read_text('utf-8'))
-    text = template.render(
+    write_page(
+        path,
+        'report.html.jinja',
         report=report,
         sections=sections,
         names=_NAMES,
         overlaps=OVERLAPS,
         colours=COLOURS,
         clean=CLEAN,
-        version=__version__,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding='utf-8')
-
-
-def _figure(value, digits):
-    if math.isnan(value):
-        return '–'
-    return '∞' if math.isinf(value) else f'{value:.{digits}f}'
-
-
-def _share(value, digits=1):
-    return '–' if math.isnan(value) else f'{value:.{digits}%}'
 
 
 # Frames
@@ -148,11 +124,7 @@ def _jpeg(image):
     factor = TILE / max(image.shape[:2])
     size = [max(1, round(factor * side)) for side in image.shape[1::-1]]
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-    return _data_uri('jpeg', cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes())
-
-
-def _data_uri(kind, data):
-    return f'data:image/{kind};base64,{base64.b64encode(data).decode()}'
+    return data_uri('jpeg', cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes())
 
 
 # Plots
@@ -186,7 +158,7 @@ def _figures(rows, summary):
 
 def _boxes(values, marks=()):
     """Return a box plot of {name: values in [0, 1]} with its points, and {name: mark} as lines across."""
-    figure, axes = _axes()
+    figure, axes = make_axes()
     rng = np.random.default_rng(0)
     for at, (name, own) in enumerate(values.items()):
         axes.boxplot(
@@ -196,40 +168,23 @@ def _boxes(values, marks=()):
             whis=(5, 95),
             showfliers=False,
             patch_artist=True,
-            boxprops={'facecolor': '#dbeafe', 'edgecolor': _INK},
-            medianprops={'color': _INK, 'linewidth': 2},
+            boxprops={'facecolor': '#dbeafe', 'edgecolor': INK},
+            medianprops={'color': INK, 'linewidth': 2},
         )
         spread = rng.uniform(-0.18, 0.18, len(own))
         axes.plot(at + spread, own, '.', color='#2563eb', markersize=3, alpha=0.45, zorder=3)
         if name in marks:
-            axes.plot([at - 0.36, at + 0.36], [marks[name]] * 2, color=_PAPERS, linewidth=2.5, zorder=4)
+            axes.plot([at - 0.36, at + 0.36], [marks[name]] * 2, color=MARK, linewidth=2.5, zorder=4)
     axes.set_xticks(range(len(values)), values, rotation=35 if len(values) > 6 else 0)
     axes.set_ylim(-0.02, 1.02)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _false_positives(shares):
-    figure, axes = _axes()
+    figure, axes = make_axes()
     axes.plot(range(1, len(shares) + 1), 100 * np.sort(shares), 'o', color='#2563eb', markersize=4)
-    axes.axhline(100 * CLEAN, color=_PAPERS, linestyle='--', linewidth=1.5)
+    axes.axhline(100 * CLEAN, color=MARK, linestyle='--', linewidth=1.5)
     axes.set_ylabel('% of the picture')
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(bottom=min(-0.01, -0.05 * 100 * max(shares)))
-    return _svg(figure)
-
-
-def _axes():
-    figure = Figure(figsize=(6.4, 3.4), layout='constrained')
-    axes = figure.subplots()
-    axes.spines[['top', 'right']].set_visible(False)
-    axes.grid(axis='y', color='#e5e9ee')
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, labelsize=9)
-    return figure, axes
-
-
-def _svg(figure):
-    file = io.BytesIO()
-    with matplotlib.rc_context({'svg.hashsalt': 'm2i_ros'}):
-        figure.savefig(file, format='svg', metadata={'Date': None})
-    return _data_uri('svg+xml', file.getvalue())
+    return svg(figure)

@@ -20,8 +20,9 @@ class Evidence:
 
     predicted_mm: projected error that the covariance predicts, root mean square over the model in view, millimetres at
     the model's depth. offset_mm: by how much the mask is fatter or thinner than the model. residual_mm: root mean
-    square distance of matched contours. model_unexplained, mask_unexplained: shares of the model's contour in view, and of the mask's, without the other near. rival: how
-    nearly another basin overlaps as well: 0 (`RIVAL_FROM` as well, or none) to 1 (as well).
+    square distance of matched contours. model_unexplained, mask_unexplained: shares of the model's contour in view,
+    and of the mask's, without the other near. rival: how nearly another basin overlaps as well: 0 (`RIVAL_FROM` as
+    well, or none) to 1 (as well).
     """
 
     predicted_mm: float
@@ -113,11 +114,11 @@ def judge_held(error_mm, settings):
 def evidence_of(fit, points, camera, rival=0.0):
     """Return the `Evidence` of a `Fit`. points: model points (N, 3) in view. rival: best overlap of another basin as a
     share of the pose's own."""
-    mm = millimetres_per_pixel(points, fit.T_image_model, camera) if len(points) else np.inf
+    mm = millimetres_per_pixel(points, fit.T_image_model, camera) if len(points) else np.nan
     return Evidence(
         predicted_mm(fit.covariance, fit.T_image_model, points, camera),
-        abs(fit.offset) * mm,
-        fit.residual * mm,
+        float(np.nan_to_num(abs(fit.offset) * mm, nan=np.inf)),
+        float(np.nan_to_num(fit.residual * mm, nan=np.inf, posinf=np.inf)),
         1 - fit.model_share,
         1 - fit.mask_share,
         float(np.clip((rival - RIVAL_FROM) / (1 - RIVAL_FROM), 0, 1)),
