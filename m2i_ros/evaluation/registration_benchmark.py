@@ -244,31 +244,25 @@ def capture_range(sweep, success):
 
 def _print(summary):
     console = Console()
-    rows = [
-        (anatomy, f'{mask} masks, {band}', own)
-        for anatomy, masks in summary['anatomies'].items()
-        for mask, both in masks.items()
-        for band, own in both['bands'].items()
-    ]
-    rows += [(anatomy, 'tracked', own) for anatomy, own in summary['tracked'].items()]
-    table = Table(
-        title='registration',
-        caption='per cent of all; right: mPD < 2 mm; wrong: > 5 mm yet accepted; errors: medians, mm; '
-        'ellipsoid: accepted poses inside the 95% ellipsoid',
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for column in ('anatomy', 'start', 'n', 'right', 'accepted', 'wrong', 'right refused', 'mPD', 'depth', 'ellipsoid'):
-        table.add_column(column, justify='left' if column in ('anatomy', 'start') else 'right')
-    for anatomy, start, own in rows:
-        shares = [own['success_mpd_mm']['2'], own['accepted'], own['gross_accepted'], own['right_refused']]
-        errors = [own['mpd_mm']['median'], own['depth_mm']['median']]
-        inside = own['in_ellipsoid']['pose']
-        table.add_row(
-            anatomy, start, str(own['n']), *(_percent(s) for s in shares), *(f'{e:.2f}' for e in errors),
-            _percent(inside),
-        )  # fmt: skip
-    console.print(table)
+    for anatomy, masks in summary['anatomies'].items():
+        rows = [(mask, band, own) for mask, both in masks.items() for band, own in both['bands'].items() if own['n']]
+        if anatomy in summary['tracked']:
+            rows.append(('found', 'tracked', summary['tracked'][anatomy]))
+        table = Table(
+            title=anatomy.replace('_', ' '),
+            caption=f'per cent of all; right: mPD < {RIGHT_MM:g} mm; wrong: > {GROSS_MM:g} mm yet accepted; refused: '
+            'right yet refused; mPD and depth: medians, mm; inside: accepted poses in the 95% ellipsoid',
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+        )
+        for column in ('masks', 'start', 'n', 'right', 'accepted', 'wrong', 'refused', 'mPD', 'depth', 'inside'):
+            table.add_column(column, justify='left' if column in ('masks', 'start') else 'right')
+        for mask, start, own in rows:
+            shares = [own['success_mpd_mm']['2'], own['accepted'], own['gross_accepted'], own['right_refused']]
+            errors = [f'{own[metric]["median"]:.2f}' for metric in ('mpd_mm', 'depth_mm')]
+            inside = _percent(own['in_ellipsoid']['pose'])
+            table.add_row(mask, start, str(own['n']), *map(_percent, shares), *errors, inside)
+        console.print(table)
     for capture in summary['capture']:
         where = f'{capture["anatomy"]}, {capture["mask"]} masks'
         unit = 'degrees' if capture['kind'] == 'rotation' else 'mm'

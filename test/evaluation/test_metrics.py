@@ -11,6 +11,7 @@ from m2i_ros.evaluation.metrics import (
     assd_px,
     cldice,
     dice,
+    ellipsoids,
     hd95_px,
     mask_scores,
     pose_errors,
@@ -20,6 +21,7 @@ from m2i_ros.evaluation.metrics import (
 )
 from m2i_ros.geometry import Camera, apply, perturb, rigid
 from m2i_ros.model import Centreline, VesselModel
+from m2i_ros.registration.uncertainty import change_pivot
 
 EMPTY = np.zeros((20, 20), np.uint8)
 
@@ -202,3 +204,20 @@ def test_the_truth_itself_has_no_error_and_a_pose_behind_the_source_an_infinite_
     truth = rigid(translation=(0, 0, 0.75))
     assert set(pose_errors(truth, truth, model, CAMERAS[0]).values()) == {0.0}
     assert pose_errors(rigid(translation=(0, 0, -0.1)), truth, model, CAMERAS[0])['mpd_mm'] == np.inf
+
+
+@pytest.mark.parametrize('origin', [(0.0, 0.0, 0.0), (0.3, -0.5, 1.0)])
+def test_as_many_true_poses_lie_in_the_95_percent_ellipsoid_as_its_name_says(origin):
+    rng = np.random.default_rng(0)
+    centre = np.array(origin)  # of the vessels, which may be far from the model's origin
+    T = rigid((0.2, -0.4, 0.1), (0.01, 0.02, 0.7))
+    root = rng.normal(size=(6, 6)) * np.array([3e-4, 3e-4, 5e-3, 2e-3, 2e-3, 2e-3])[:, None]
+    at = apply(T, centre)
+    A = change_pivot(at, T[:3, 3])
+    inside = [
+        ellipsoids(A @ root @ root.T @ A.T, T, perturb(T, root @ rng.normal(size=6), at), centre) for _ in range(1500)
+    ]
+    for part in ('pose', 'in_plane', 'depth'):
+        assert np.mean([i[part] for i in inside]) == pytest.approx(0.95, abs=0.02)
+    far = perturb(T, (0, 0, 0.5, 0, 0, 0))
+    assert ellipsoids(A @ root @ root.T @ A.T, T, far, centre)['depth'] is False
