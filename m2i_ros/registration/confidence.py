@@ -19,14 +19,12 @@ class Evidence:
     """What speaks against a pose, whatever its anatomy: the more of each, the less it is believed.
 
     predicted_mm: projected error that the covariance predicts, root mean square over the model in view, millimetres at
-    the model's depth. offset_mm: by how much the mask is fatter or thinner than the model. residual_mm: root mean
-    square distance of matched contours. model_unexplained, mask_unexplained: shares of the model's contour in view,
-    and of the mask's, without the other near. rival: how nearly another basin overlaps as well: 0 (`RIVAL_FROM` as
-    well, or none) to 1 (as well).
+    the model's depth. residual_mm: root mean square distance of matched contours, likewise. model_unexplained,
+    mask_unexplained: shares of the model's contour in view, and of the mask's, without the other near. rival: how
+    nearly another basin overlaps as well: 0 (`RIVAL_FROM` as well, or none) to 1 (as well).
     """
 
     predicted_mm: float
-    offset_mm: float
     residual_mm: float
     model_unexplained: float
     mask_unexplained: float
@@ -50,7 +48,7 @@ class Confidence:
     P = 1 / (1 + exp(-(intercept + sharpness log(limit) - weights . features))), the features those of `Evidence`, the
     first as its logarithm. No weight is negative, so that P falls with each of them and rises with the limit.
 
-    intercept, sharpness: numbers. weights: (6,). typical: (6,), the features' medians where poses are right: what
+    intercept, sharpness: numbers. weights: (5,). typical: (5,), the features' medians where poses are right: what
     exceeds them most is the reason that is told.
     """
 
@@ -66,11 +64,11 @@ class Confidence:
 
     @staticmethod
     def features(evidence):
-        """Return the features (6,) of an `Evidence`."""
+        """Return the features (5,) of an `Evidence`."""
         e = evidence
         predicted = np.log(np.clip(e.predicted_mm, 1e-3, 1e3))
-        offset, residual = np.clip([e.offset_mm, e.residual_mm], 0, 1e3)
-        return np.array([predicted, offset, residual, e.model_unexplained, e.mask_unexplained, e.rival])
+        residual = min(e.residual_mm, 1e3)
+        return np.array([predicted, residual, e.model_unexplained, e.mask_unexplained, e.rival])
 
     def __call__(self, evidence, limit_mm):
         score = self.intercept + self.sharpness * np.log(limit_mm) - self.weights @ self.features(evidence)
@@ -91,7 +89,6 @@ def judge(evidence, settings):
         return Judgement(True, probability, '')
     words = (
         f'predicted error {evidence.predicted_mm:.1f} mm',
-        f'vessels {evidence.offset_mm:.1f} mm wider or narrower than the model',
         f'contours {evidence.residual_mm:.1f} mm apart',
         f'only {100 * (1 - evidence.model_unexplained):.0f}% of the contour explained',
         f'only {100 * (1 - evidence.mask_unexplained):.0f}% of the vessels explained',
@@ -114,11 +111,10 @@ def judge_held(error_mm, settings):
 def evidence_of(fit, points, camera, rival=0.0):
     """Return the `Evidence` of a `Fit`. points: model points (N, 3) in view. rival: best overlap of another basin as a
     share of the pose's own."""
-    mm = millimetres_per_pixel(points, fit.T_image_model, camera) if len(points) else np.nan
+    pixel_mm = millimetres_per_pixel(points, fit.T_image_model, camera) if len(points) else np.inf
     return Evidence(
         predicted_mm(fit.covariance, fit.T_image_model, points, camera),
-        float(np.nan_to_num(abs(fit.offset) * mm, nan=np.inf)),
-        float(np.nan_to_num(fit.residual * mm, nan=np.inf, posinf=np.inf)),
+        max(fit.residual, 1e-9) * pixel_mm,
         1 - fit.model_share,
         1 - fit.mask_share,
         float(np.clip((rival - RIVAL_FROM) / (1 - RIVAL_FROM), 0, 1)),

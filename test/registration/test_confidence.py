@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from m2i_ros.registration import RegistrationSettings
 from m2i_ros.registration.confidence import Confidence, Evidence, judge, judge_held
 
-GOOD = Evidence(0.2, 0.1, 0.3, 0.05, 0.05, 0.0)
-amounts = st.builds(Evidence, *[st.floats(0, 10)] * 3, *[st.floats(0, 1)] * 3)
+GOOD = Evidence(0.2, 0.3, 0.05, 0.05, 0.0)
+amounts = st.builds(Evidence, *[st.floats(0, 10)] * 2, *[st.floats(0, 1)] * 3)
 
 
 @settings(deadline=None)
@@ -32,13 +32,13 @@ def test_a_good_fit_is_believed_and_what_is_wrong_with_a_bad_one_is_told():
 
 
 def test_the_reason_is_the_feature_that_weighs_most():
-    confidence = Confidence(0.0, 1.0, np.ones(6), Confidence.features(GOOD))
-    assert confidence.worst(replace(GOOD, model_unexplained=0.9)) == 3
-    assert confidence.worst(replace(GOOD, rival=1.0)) == 5
+    confidence = Confidence(0.0, 1.0, np.ones(5), Confidence.features(GOOD))
+    assert confidence.worst(replace(GOOD, model_unexplained=0.9)) == 2
+    assert confidence.worst(replace(GOOD, rival=1.0)) == 4
 
 
 def test_nothing_in_view_is_never_believed():
-    nothing = Evidence(np.inf, np.inf, np.inf, 1.0, 1.0, 0.0)
+    nothing = Evidence(np.inf, np.inf, 1.0, 1.0, 0.0)
     assert judge(nothing, RegistrationSettings()).probability < 1e-3
 
 
