@@ -61,7 +61,7 @@ class Parameter:
 def _of_registration():
     """The rows of `RegistrationSettings`: defaults and ranges from there, so that they cannot disagree."""
     rows = {
-        'accept_mm': ('A pose is believed only where its predicted projection error is below.', 'mm'),
+        'accept_mm': ('The confidence of a pose is the probability that its projected error is below.', 'mm'),
         'accept_probability': ('A pose is believed only where its confidence is at least this.', ''),
         'max_hold': (
             'How long the last pose is held once contrast is gone; given out only while its growing error is believed.',
