@@ -28,6 +28,7 @@ CAPTURED = 0.95  # share of starts that must succeed within the capture range
 GOALS = {'gross_accepted': 0.005, 'right_refused': 0.05, 'in_ellipsoid': (0.90, 0.99)}
 ACCEPT_MM = RegistrationSettings().accept_mm
 _BINS = np.array([0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])  # of probability, for the reliability diagram
+_ASKED = (0.2, 0.35, 0.5, 0.65, 0.8)  # probabilities that might be asked for
 
 
 def add_arguments(parser):
@@ -73,6 +74,7 @@ def run(arguments):
             report['summary'] = summarise(report)
             write_json(arguments.json, report)
     report['summary'] = summarise(report)
+    write_json(arguments.json, report)
     _print(report['summary'])
     if arguments.html:
         from m2i_ros.evaluation.registration_report import write_html  # matplotlib, jinja2: for the report alone
@@ -114,10 +116,14 @@ def _numbers(row):
 
 
 def summarise(report):
-    """Return {'anatomies': {anatomy: {mask: summary}}, 'capture', 'tracked'} of a report's rows; see `figures`."""
+    """Return {'all', 'anatomies': {anatomy: {mask: summary}}, 'baselines', 'capture', 'tracked'} of a report's rows.
+
+    Summaries: see `figures`; 'all' is of all starts of `BANDS` that the registrar had.
+    """
     trials = report['trials']
     out = {'anatomies': {}, 'baselines': [], 'capture': [], 'tracked': {}}
     own = [row for row in trials if row['method'] == 'registrar']
+    out['all'] = figures([row for row in own if row['band'] in BANDS])
     for anatomy in dict.fromkeys(row['anatomy'] for row in own):
         out['anatomies'][anatomy] = {}
         for mask in dict.fromkeys(row['mask'] for row in own):
@@ -179,7 +185,8 @@ def figures(rows):
 
     accepted: share believed. gross_accepted: wrong by more than 5 mm yet accepted; right_refused: right to 2 mm yet
     refused; shares of all. risk_coverage: [[share believed, share of them wrong by more than 2 mm, and by more than 5]]
-    as the probability asked for falls. reliability: [[mean probability, share below `accept_mm`, n]] in bins.
+    as the probability asked for falls. at_probability: {asked for: {'accepted', 'gross_accepted', 'right_refused'}}, as
+    if `accept_probability` were that. reliability: [[mean probability, share below `accept_mm`, n]] in bins.
     in_ellipsoid: {'pose', 'in_plane', 'depth'}: share of accepted poses whose truth lies in the 95% ellipsoid; and
     in_ellipsoid_right: the same of all right ones. accepted_errors: `accuracy` of the accepted.
     """
@@ -187,15 +194,22 @@ def figures(rows):
     right = [r for r in rows if r['mpd_mm'] < RIGHT_MM]
     return {
         **accuracy(rows),
-        'accepted': _share(r['accepted'] for r in rows),
-        'gross_accepted': _share(r['accepted'] and r['mpd_mm'] > GROSS_MM for r in rows),
-        'wrong_accepted': _share(r['accepted'] and not r['mpd_mm'] < RIGHT_MM for r in rows),
-        'right_refused': _share(not r['accepted'] and r['mpd_mm'] < RIGHT_MM for r in rows),
+        **_doubt(rows, [r['accepted'] for r in rows]),
+        'at_probability': {f'{p:g}': _doubt(rows, [r['probability'] >= p for r in rows]) for p in _ASKED},
         'risk_coverage': risk_coverage(rows),
         'reliability': reliability(rows),
         'in_ellipsoid': _inside(accepted),
         'in_ellipsoid_right': _inside(right),
         'accepted_errors': accuracy(accepted),
+    }
+
+
+def _doubt(rows, accepted):
+    pairs = list(zip(rows, accepted))
+    return {
+        'accepted': _share(accepted),
+        'gross_accepted': _share(a and r['mpd_mm'] > GROSS_MM for r, a in pairs),
+        'right_refused': _share(not a and r['mpd_mm'] < RIGHT_MM for r, a in pairs),
     }
 
 
@@ -254,9 +268,10 @@ def _print(summary):
             'right yet refused; mPD and depth: medians, mm; inside: accepted poses in the 95% ellipsoid',
             box=SIMPLE_HEAD,
             pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
         for column in ('masks', 'start', 'n', 'right', 'accepted', 'wrong', 'refused', 'mPD', 'depth', 'inside'):
-            table.add_column(column, justify='left' if column in ('masks', 'start') else 'right')
+            table.add_column(column, justify='left' if column in ('masks', 'start') else 'right', min_width=len(column))
         for mask, start, own in rows:
             shares = [own['success_mpd_mm']['2'], own['accepted'], own['gross_accepted'], own['right_refused']]
             errors = [f'{own[metric]["median"]:.2f}' for metric in ('mpd_mm', 'depth_mm')]

@@ -41,7 +41,9 @@ def test_figures_count_what_their_words_say():
     rows = [trial(0.5, True), trial(1.5, True), trial(6.0, True), trial(0.5, False), trial(math.inf, False)]
     near = figures(rows)
     assert near['n'] == 5 and near['accepted'] == 0.6
-    assert near['gross_accepted'] == near['wrong_accepted'] == near['right_refused'] == 0.2
+    assert near['gross_accepted'] == near['right_refused'] == 0.2
+    assert near['at_probability']['0.5'] == {'accepted': 1.0, 'gross_accepted': 0.4, 'right_refused': 0.0}
+    assert near['at_probability']['0.65'] == {'accepted': 0.0, 'gross_accepted': 0.0, 'right_refused': 0.6}
     assert near['success_mpd_mm'] == {'2': 0.6, '5': 0.6, '10': 0.8}
     assert near['success_mtre_mm'] == {'2': 0.4, '5': 0.6, '10': 0.6}
     assert near['in_ellipsoid'] == {'pose': 1 / 3, 'in_plane': 1.0, 'depth': 2 / 3}
