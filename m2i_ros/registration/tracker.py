@@ -266,6 +266,10 @@ class Registrar:
         fit = refine(
             self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:], TRACK_STEPS
         )
+        # A mask's faults stay from frame to frame, so frames are no independent measurements: fused as such the
+        # covariance would shrink below the error. Half of each information instead (covariance intersection, Julier
+        # and Uhlmann 1997): it is true whatever the correlation.
+        fit = replace(fit, covariance=2 * fit.covariance)
         points = points_in_view(self._surface, fit.T_image_model, full)
         evidence = evidence_of(fit, points, full.camera)
         return fit, points, evidence, judge(evidence, self.settings)

@@ -208,6 +208,16 @@ def test_while_contrast_fills_a_part_only_the_pose_is_held_and_does_not_drift(mo
         assert np.array_equal(result.T_image_model, believed.T_image_model)
 
 
+def test_seeing_the_same_faults_again_does_not_make_a_pose_surer(camera, registrar, mask):
+    faulty = mask.copy()
+    cv2.circle(faulty, (300, 330), 40, 0, -1)
+    first = registrar.register(vessels(faulty), camera, 0.0)
+    for i in range(1, 20):
+        result = registrar.register(vessels(faulty), camera, i / 60)
+    assert result.state == State.TRACKING
+    assert (np.diag(result.covariance) > 0.6 * np.diag(first.covariance)).all()
+
+
 def test_dropped_frames_do_not_lose_a_track(camera, registrar, mask):
     assert registrar.register(vessels(mask), camera, 0.0).accepted
     assert registrar.register(vessels(mask), camera, 5.0).state == State.TRACKING
