@@ -141,7 +141,9 @@ def summarise(report):
                 if swept:
                     success = {b: _share(r['mpd_mm'] < RIGHT_MM for r in swept if r['band'] == b) for b in sweep}
                     captured = {'anatomy': anatomy, 'mask': mask, 'kind': kind, 'success': success}
-                    out['capture'].append({**captured, 'range': capture_range(sweep, success)})
+                    largest = capture_range(sweep, success)
+                    ends = largest == max(map(max, sweep.values()))  # the sweep does, not the capture
+                    out['capture'].append({**captured, 'range': largest, 'at_least': ends})
             for method in dict.fromkeys(r['method'] for r in trials):
                 for band in BANDS:
                     key = (anatomy, mask, method, band)
@@ -281,7 +283,8 @@ def _print(summary):
     for capture in summary['capture']:
         where = f'{capture["anatomy"]}, {capture["mask"]} masks'
         unit = 'degrees' if capture['kind'] == 'rotation' else 'mm'
-        print(f'capture range, {capture["kind"]}: {capture["range"]} {unit} ({where})')
+        least = 'at least ' if capture['at_least'] else ''
+        print(f'capture range, {capture["kind"]}: {least}{capture["range"]} {unit} ({where})')
 
 
 def _percent(share):
