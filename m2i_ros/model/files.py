@@ -206,7 +206,7 @@ def _grid_for(centreline, name):
     size = np.ptp(centreline.points, axis=0) + 4 * centreline.radii.max()
     if size.max() > 10 * EXTENT[1]:
         raise ModelError(f'{name}: extent {size.max():.3g} m: did you mean other units?')
-    spacing = max(centreline.radii.min() / 2, np.cbrt(size.prod() / _GRID_CELLS))
+    spacing = max(centreline.radii.min() / 5, np.cbrt(size.prod() / _GRID_CELLS))
     # Nothing thinner than the grid can be shown on it.
     return replace(centreline, radii=np.maximum(centreline.radii, 1.4 * spacing)), spacing
 
