@@ -23,7 +23,7 @@ def extract_centreline(vertices, faces):
     vertices: (V, 3), metres. faces: (F, 3), any orientation. Openings are closed, by thought; those at a vessel's end
     are where it ends. A branch runs from joint to joint or end, points 1 mm apart; a vessel's last point lies in its
     opening, on its cap or, rounded, on the surface. Radii are those of the largest inscribed balls, caps aside.
-    The result is a tree, or a forest for several components: a loop of vessels is cut open at one place.
+    The result is a tree, or a forest for several components; vessels that touch may close a loop.
 
     Raises ValueError when no vessel is found.
     """
@@ -40,23 +40,31 @@ def extract_centreline(vertices, faces):
     depth = depths(index, cells, points, wall, step)
 
     paths = []
-    for chain, parent in voxel_paths(index, cells, depth, step):
+    for chain, parent, facing in voxel_paths(index, cells, depth, step):
+        line = points[chain]
+        if 0 <= facing < len(paths):  # on to where the other's line, which came before, ends
+            line = np.vstack([line, paths[facing][0][-1]])
         # Thin vessels want closer points: a line cannot be smooth over its radius with one point in it.
-        line = resampled(points[chain], min(SPACING, 0.5 * np.median(depth[chain])))
-        line = _ended(_centred(line, wall), wall, surface)
+        line = _centred(resampled(line, min(SPACING, 0.5 * np.median(depth[chain]))), wall)
+        if facing < 0:
+            line = _ended(line, wall, surface)
         if parent < 0:
             line = _ended(line[::-1], wall, surface)[::-1]
-        paths.append((line, parent))
+        paths.append((line, parent, facing))
     if not paths:
         raise ValueError('no vessel was found: every part of the surface is about as wide as long')
 
     wall = surface.wall()  # by now without the caps, which bend a line that nears them
-    lines = []
-    for line, parent in paths:
+    lines, loops = [], []
+    for number, (line, parent, facing) in enumerate(paths):
         line = np.vstack([line[:1], _centred(line[1:-1], wall), line[-1:]])
         joint = None if parent < 0 else _joint(line, lines, parent, wall)
-        lines.append((resampled(line if joint is None else _joined(line, lines, joint, wall), SPACING), joint))
-    return graph(lines, lambda points: wall_distances(points, wall))
+        line = resampled(line if joint is None else _joined(line, lines, joint, wall), SPACING)
+        if 0 <= facing < number and len(line) > 2:
+            line = line[:-1]  # the last point is the other's
+            loops.append((number, facing))
+        lines.append((line, joint))
+    return graph(lines, lambda points: wall_distances(points, wall), loops)
 
 
 def find_caps(vertices, faces, centreline):
@@ -153,7 +161,7 @@ def _joint(line, lines, parent, wall):
     at = int(np.linalg.norm(parent_line - line[0], axis=1).argmin())
     leave = _exit(line, parent_line[at], wall)
     ostium = line[leave]
-    ahead = np.flatnonzero(np.linalg.norm(line[leave:] - ostium, axis=1) >= 2 * wall_distances(line[leave:], wall))
+    ahead = np.flatnonzero(np.linalg.norm(line[leave:] - ostium, axis=1) >= 3 * wall_distances(line[leave:], wall))
     if len(ahead):
         back = ostium - line[leave + ahead[0]]
         back /= np.linalg.norm(back)
@@ -179,16 +187,24 @@ def _joined(line, lines, joint, wall):
 
 
 def _exit(line, start, wall):
-    """Return the number of the line's first point outside the largest ball about `start`."""
-    outside = np.linalg.norm(line - start, axis=1) > wall_distances(start[None], wall)
-    return int(np.argmax(outside)) if outside.any() else len(line) - 1
+    """Return the number of the line's point at its ostium: outside the largest ball about `start` and, where the
+    parent bulges beyond that, where the line is in a lumen of its own width."""
+    from_start = np.linalg.norm(line - start, axis=1)
+    ball = wall_distances(start[None], wall)[0]
+    outside = from_start > ball
+    if not outside.any():
+        return len(line) - 1
+    leave = int(np.argmax(outside))
+    width = wall_distances(line[leave:], wall)
+    wide = (width > 1.4 * np.median(width)) & (from_start[leave:] < 1.6 * ball)
+    return len(line) - 1 if wide.all() else leave + int(np.argmin(wide))
 
 
-def graph(lines, radii_of):
+def graph(lines, radii_of, loops=()):
     """Return the `Centreline` of lines, cut into branches where others leave them.
 
     lines: [(points (n, 3), joint)]; joint: None, or (line, point) of a line before it, which is then the first point.
-    radii_of: from points (N, 3) to radii (N,).
+    radii_of: from points (N, 3) to radii (N,). loops: pairs of lines whose ends are joined.
     """
     numbers, points, branch, arc, edges = [], [], [], [], []
     count = branches = 0
@@ -205,6 +221,7 @@ def graph(lines, radii_of):
             arc.append(arc_length(part))
             branch.append(np.full(len(part), branches))
             branches += 1
+    edges += [np.array([[numbers[one][-1], numbers[two][-1]]]) for one, two in loops]
     points = np.vstack(points)
     return Centreline(
         points=points,

@@ -26,11 +26,11 @@ def read_centreline(path, scale=1e-3):
     """
     path = Path(path)
     lines = _read_csv(path) if path.suffix.lower() == '.csv' else _read_polylines(path)
+    if not all(np.isfinite(line).all() for line in lines):
+        raise ModelError(f'{path.name}: damaged: some coordinates or radii are no numbers')
     lines = [line * scale for line in lines if len(line) > 1 and arc_length(line[:, :3])[-1] > 0]
     if not lines:
         raise ModelError(f'{path.name}: no centreline in it: no line of two points or more')
-    if not np.isfinite(np.vstack(lines)).all():
-        raise ModelError(f'{path.name}: damaged: some coordinates or radii are no numbers')
     if np.vstack(lines)[:, 3].min() <= 0:
         raise ModelError(f'{path.name}: some radii are not above 0')
     return _joined(lines)

@@ -7,9 +7,10 @@ from numba import njit
 from scipy.spatial import cKDTree
 
 from m2i_ros.model.polyline import arc_length
-from m2i_ros.model.surface import volume
+from m2i_ros.model.surface import areas_and_normals, volume
 
-_VOXELS = 400_000  # inside the lumen, about
+_VOXELS = (120_000, 500_000)  # inside the lumen: about so many, or where vessels are thin up to
+_ACROSS = 5  # cells in a thin vessel's mean radius
 _CELLS = 150_000_000  # of the box about it, at most
 _CORNER = -2  # owns what leads into the corner of a vessel's end
 
@@ -20,7 +21,10 @@ def fill_lumen(vertices, faces):
     Each axis votes by the winding number along its lines, two votes make an inside: a small defect does no harm.
     """
     low, size = vertices.min(axis=0), np.ptp(vertices, axis=0)
-    step = max(np.cbrt(abs(volume(vertices, faces)) / _VOXELS), np.cbrt(size.prod() / _CELLS), size.max() / 2000, 1e-5)
+    inside, area = abs(volume(vertices, faces)), areas_and_normals(vertices, faces)[0].sum()
+    few, many = np.cbrt(inside / np.array(_VOXELS))
+    step = min(few, max(many, 2 * inside / area / _ACROSS))  # of a tube, 2 V / A is the radius
+    step = max(step, np.cbrt(size.prod() / _CELLS), size.max() / 2000, 1e-5)
     origin = low - 1.5 * step * np.array([1.0, 1.01, 1.02])
     shape = np.ceil((low + size - origin) / step).astype(int) + 1
     votes = np.zeros(shape, np.uint8)
@@ -96,6 +100,18 @@ def _shortest(index, cells, cost, source):
 
 
 @njit(cache=True, nogil=True)
+def _lengths(cells, previous, order):
+    """Return how long (N,) the paths of predecessors to each cell are; `order`: the cells reached, nearest first."""
+    length = np.full(len(cells), -1.0)
+    for i in order:
+        length[i] = 0.0
+        if previous[i] >= 0:
+            a, b = cells[i], cells[previous[i]]
+            length[i] = length[previous[i]] + np.sqrt((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2)
+    return length
+
+
+@njit(cache=True, nogil=True)
 def _cover(index, cells, chain, reach, covered):
     """Raise `covered` (N,): how far (cells) a path's reach goes beyond each cell, through the lumen, never through a
     wall into a neighbouring vessel."""
@@ -162,17 +178,20 @@ def _hand_inwards(index, cells, points, wall, rim, nearest, depth):
 
 
 def voxel_paths(index, cells, wall, step):
-    """Return paths as (cells from the joint or root towards the tip, number of the path it leaves or -1).
+    """Return paths as [cells from the joint or root towards the tip, number of the path it leaves or -1, facing].
 
     A tip is the farthest cell that no path covers; a path covers 1.6 times its radius, and is kept when it leaves the
     ball about its joint by more than a bulge of the wall would. Its last stretch leads into a corner of the vessel's
     end: it is left out.
+
+    In a loop, of vessels that touch, two paths come round from both sides. `facing` is then the number of the path
+    whose tip a path's own tip faces through the lumen, and -1 where a vessel ends.
     """
     length = np.ones(len(cells))
     cost = (wall / step) ** -3.0
     covered = np.zeros(len(cells))
     owner = np.full(len(cells), -1)
-    paths = []
+    paths, tips = [], []
     remaining = np.ones(len(cells), bool)
     while remaining.any():
         start, _ = _shortest(index, cells, length, int(np.argmax(remaining)))
@@ -181,8 +200,9 @@ def voxel_paths(index, cells, wall, step):
         if part.sum() < 50:
             continue
         root = int(np.argmax(np.where(part, start, -1)))
-        along, _ = _shortest(index, cells, length, root)
-        _, previous = _shortest(index, cells, cost, root)
+        dear, previous = _shortest(index, cells, cost, root)
+        # Along the paths, not the shortest way: so that, in a loop, the farthest cells are where the paths part.
+        along = _lengths(cells, previous, np.argsort(dear)[: part.sum()])
         for tip in np.flatnonzero(part)[np.argsort(-along[part])]:
             if covered[tip] > 0:
                 continue
@@ -199,8 +219,27 @@ def voxel_paths(index, cells, wall, step):
             if parent < 0:
                 chain = chain[-_corner(cells[chain[::-1]] * step, wall[chain[::-1]]) :]
             owner[chain[1:] if parent >= 0 else chain] = len(paths)
-            paths.append((chain, parent))
+            facing = _facing(index, cells, wall / step, tip, paths, tips)
+            if facing >= 0:
+                paths[facing][2] = len(paths)
+            paths.append([chain, parent, facing])
+            tips.append(tip)
     return paths
+
+
+def _facing(index, cells, wall, tip, paths, tips):
+    """Return the number of the path that ends where a new one with this tip does, seen through the lumen; -1: none.
+
+    The new tip is as near as the other's cover lets it: 1.6 radii, and a radius more where both lie at the wall.
+    """
+    for k, (chain, _, facing) in enumerate(paths):
+        way = cells[tips[k]] - cells[tip]
+        distance = np.linalg.norm(way)
+        if facing < 0 and distance < 2.6 * wall[chain[-1]] + 6:
+            between = np.rint(cells[tip] + np.linspace(0, 1, int(2 * distance) + 2)[:, None] * way).astype(int)
+            if (index[tuple(between.T)] >= 0).all():
+                return k
+    return -1
 
 
 def _is_branch(line, radii, first):
