@@ -14,7 +14,6 @@ from m2i_ros.model.vessel_model import Centreline
 from m2i_ros.model.wall import make_wall, middles, wall_distances
 
 SPACING = 1e-3  # metres between centreline points
-_SMOOTH = 0.5e-3  # metres: no line bends within less
 
 
 def extract_centreline(vertices, faces):
@@ -120,7 +119,7 @@ def _centred(line, wall):
         side = np.cross(tangent, np.eye(3)[np.abs(tangent).argmin(axis=1)])
         side /= np.linalg.norm(side, axis=1, keepdims=True)
         line = middles(line, tangent, side, np.cross(tangent, side), wall, first_step)
-    return smoothed(line, np.maximum(0.5 * wall_distances(line, wall), _SMOOTH))
+    return smoothed(line, 0.5 * wall_distances(line, wall))
 
 
 def _ended(line, wall, surface):

@@ -252,7 +252,7 @@ def _is_branch(line, radii, first):
         return False
     leave = int(np.argmax(outside))
     free = along[-1] - along[leave]
-    return bool(free > 2.0 * radii[leave] and free > 0.5 * radii[0])
+    return bool(free > 3.0 * radii[leave] and free > 0.5 * radii[0])
 
 
 def _corner(line, radii):
