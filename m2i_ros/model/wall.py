@@ -32,19 +32,21 @@ def make_wall(points, cell):
 
 
 @njit(cache=True, nogil=True)
-def _in_cells_about(wall, place, reach):
-    """Yield the numbers of the points in the cells within `reach` of a place: all that near, and some more."""
+def _near(wall, place, reach):
+    """Return the runs (R, 2) of points, from one to before another, in the cells within `reach` of a place: all that
+    are so near, and some more."""
     low = np.empty(3, np.int64)
     high = np.empty(3, np.int64)
     for k in range(3):
         low[k] = max(int(np.floor((place[k] - reach - wall.low[k]) / wall.cell)), 0)
         high[k] = min(int(np.floor((place[k] + reach - wall.low[k]) / wall.cell)), wall.shape[k] - 1)
-    if low[2] <= high[2]:
-        for x in range(low[0], high[0] + 1):
-            for y in range(low[1], high[1] + 1):
-                row = (x * wall.shape[1] + y) * wall.shape[2]
-                for k in range(wall.first[row + low[2]], wall.first[row + high[2] + 1]):
-                    yield k
+    size = np.maximum(high - low + 1, 0)
+    runs = np.empty((size[0] * size[1] if size[2] > 0 else 0, 2), np.int64)
+    for r in range(len(runs)):
+        row = ((low[0] + r // size[1]) * wall.shape[1] + low[1] + r % size[1]) * wall.shape[2]
+        runs[r, 0] = wall.first[row + low[2]]
+        runs[r, 1] = wall.first[row + high[2] + 1]
+    return runs
 
 
 @njit(cache=True, nogil=True)
@@ -56,11 +58,13 @@ def wall_distances(points, wall):
         least = np.inf
         while least > reach * reach:
             reach = 2 * reach
-            for k in _in_cells_about(wall, points[i], reach):
-                dx = wall.points[k, 0] - points[i, 0]
-                dy = wall.points[k, 1] - points[i, 1]
-                dz = wall.points[k, 2] - points[i, 2]
-                least = min(least, dx * dx + dy * dy + dz * dz)
+            runs = _near(wall, points[i], reach)
+            for run in range(len(runs)):
+                for k in range(runs[run, 0], runs[run, 1]):
+                    dx = wall.points[k, 0] - points[i, 0]
+                    dy = wall.points[k, 1] - points[i, 1]
+                    dz = wall.points[k, 2] - points[i, 2]
+                    least = min(least, dx * dx + dy * dy + dz * dz)
         out[i] = np.sqrt(least)
     return out
 
@@ -80,16 +84,18 @@ def middles(points, tangent, side, other, wall, first_step):
         radius = radii[i]
         reach = 2.4 * radius
         number = 0
-        for k in _in_cells_about(wall, points[i], reach):
-            dx = wall.points[k, 0] - points[i, 0]
-            dy = wall.points[k, 1] - points[i, 1]
-            dz = wall.points[k, 2] - points[i, 2]
-            along = dx * tangent[i, 0] + dy * tangent[i, 1] + dz * tangent[i, 2]
-            if abs(along) < 0.5 * radius and dx * dx + dy * dy + dz * dz < reach * reach:
-                near[number, 0] = dx * side[i, 0] + dy * side[i, 1] + dz * side[i, 2]
-                near[number, 1] = dx * other[i, 0] + dy * other[i, 1] + dz * other[i, 2]
-                near[number, 2] = along * along
-                number += 1
+        runs = _near(wall, points[i], reach)
+        for run in range(len(runs)):
+            for k in range(runs[run, 0], runs[run, 1]):
+                dx = wall.points[k, 0] - points[i, 0]
+                dy = wall.points[k, 1] - points[i, 1]
+                dz = wall.points[k, 2] - points[i, 2]
+                along = dx * tangent[i, 0] + dy * tangent[i, 1] + dz * tangent[i, 2]
+                if abs(along) < 0.5 * radius and dx * dx + dy * dy + dz * dz < reach * reach:
+                    near[number, 0] = dx * side[i, 0] + dy * side[i, 1] + dz * side[i, 2]
+                    near[number, 1] = dx * other[i, 0] + dy * other[i, 1] + dz * other[i, 2]
+                    near[number, 2] = along * along
+                    number += 1
         stride = max(1, number // 800)  # as many tell a section's middle to a thousandth of its radius
         u = v = 0.0
         best = np.inf
