@@ -1,5 +1,5 @@
-"""`benchmark`: how fast segmentation and its networks are on this machine, and how well simulated patients are
-registered."""
+"""`benchmark`: how fast segmentation and its networks are on this machine, how well simulated patients are registered,
+and how well their centrelines are found."""
 
 import argparse
 import math
@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from m2i_ros.evaluation import registration_benchmark
+from m2i_ros.evaluation.centrelines import score_patient
 from m2i_ros.evaluation.terminal import progress_bar
 from m2i_ros.recording.report import write_json
 from m2i_ros.segmentation import Segmenter, WeightsError
 from m2i_ros.segmentation.engines import ENGINES, make_engine
 from m2i_ros.segmentation.weights import Weights, find
+from m2i_ros.simulation import ANATOMIES
 
 # The deep residual U-Net of the paper's width.
 PAPER_NETWORK = {'width': 64, 'stem': 1, 'norm': 'batch'}
@@ -43,8 +45,17 @@ def main(argv=None):
     job = jobs.add_parser('registration', help='errors, doubt and capture on simulated patients, beside baselines')
     registration_benchmark.add_arguments(job)
     job.set_defaults(run=registration_benchmark.run)
-    for job in jobs.choices.values():
+    job = jobs.add_parser(
+        'centrelines', help="centrelines extracted from simulated patients' surfaces, against the true ones"
+    )
+    job.add_argument('--anatomies', nargs='+', default=ANATOMIES, choices=ANATOMIES)
+    job.add_argument('--patients', type=int, default=6, help='of each anatomy (default: %(default)s)')
+    job.add_argument('--seed', type=int, default=0, help="the first patient's (default: %(default)s)")
+    job.set_defaults(run=_centrelines)
+    for name, job in jobs.choices.items():
         job.add_argument('--json', type=Path, required=True, help='where the figures go')
+        if name == 'centrelines':
+            continue
         job.add_argument('--weights', default='default', help='segmentation weights (default: %(default)s)')
         job.add_argument('--threads', type=int, default=2, help='CPU threads of the engine (default: %(default)s)')
     arguments = parser.parse_args(argv)
@@ -182,6 +193,39 @@ def cost(weights, size):
         network(torch.zeros(1, 1, size, size))
     parameters = sum(p.numel() for p in network.parameters())
     return {'parameters': parameters, 'gflop': counter.get_total_flops() / 1e9}
+
+
+# Centrelines
+
+
+def _centrelines(arguments):
+    patients = [(a, arguments.seed + i) for a in arguments.anatomies for i in range(arguments.patients)]
+    rows = []
+    with progress_bar() as progress:
+        for anatomy, seed in progress.track(patients, description='extracting centrelines'):
+            rows.append(score_patient(anatomy, seed))
+            write_json(arguments.json, {'job': 'centrelines', 'patients': rows})
+    table = Table(
+        title=f'centrelines of {len(rows)} simulated patients',
+        caption='per cent of the length within a third of the radius: mean (least); seconds of processor time, median',
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for column in ('anatomy', 'true', 'found', 'ends missed', 'spurious', '% of length', 'seconds'):
+        table.add_column(column, justify='right')
+    for anatomy in arguments.anatomies:
+        own = [row for row in rows if row['anatomy'] == anatomy]
+        shares = [[100 * row[key] for row in own] for key in ('true_within', 'found_within')]
+        table.add_row(
+            anatomy,
+            *[f'{statistics.mean(share):.1f} ({min(share):.1f})' for share in shares],
+            f'{sum(row["missed_ends"] for row in own)} of {sum(row["true_ends"] for row in own)}',
+            str(sum(row['spurious'] for row in own)),
+            f'{100 * statistics.mean(row["spurious_share"] for row in own):.1f}',
+            f'{statistics.median(row["seconds"] for row in own):.1f}',
+        )
+    Console().print(table)
+    return 0
 
 
 # Output

@@ -1,6 +1,7 @@
 """What is known of the patient's vessels before the intervention: the model, its files, its centreline."""
 
-from m2i_ros.model.files import ModelError, load_model, save_model
+from m2i_ros.model.errors import ModelError
+from m2i_ros.model.files import load_model, save_model
 from m2i_ros.model.vessel_model import Centreline, VesselModel
 
 __all__ = ['Centreline', 'ModelError', 'VesselModel', 'extract_centreline', 'load_model', 'save_model']

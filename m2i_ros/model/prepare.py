@@ -1,4 +1,4 @@
-"""`prepare_model`: from a surface file to a checked model (.npz), a summary and a picture."""
+"""`prepare_model`: from a surface, volume or centreline to a checked model (.npz), a summary and a picture."""
 
 import argparse
 import logging
@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from m2i_ros.model.files import AXES, UNITS, ModelError, load_model, save_model
+from m2i_ros.model.errors import ModelError
+from m2i_ros.model.files import AXES, SUFFIXES, UNITS, load_model, save_model
 from m2i_ros.model.surface import components, openings
 
 VIEWS = {'along z': (0, 1), 'along y': (0, 2), 'along x': (1, 2)}  # the model axes that go right and up
@@ -20,19 +21,45 @@ def main(argv=None):
     """Run `prepare_model`; return 0, or 2 where there is no model."""
     parser = argparse.ArgumentParser(
         prog='prepare_model',
-        description='Reads a vessel surface, extracts its centreline, and writes a model that loads at once (.npz), '
-        'with a picture of it beside.',
+        description='Reads a vessel surface, a label map, a contrast CTA or centrelines, and writes a model that loads '
+        'at once (.npz), with a picture of it beside.',
     )
-    parser.add_argument('file', type=Path, help='STL, PLY or OBJ surface, or an .npz written before')
-    parser.add_argument('--units', choices=tuple(UNITS), default='mm', help='unit of the mesh (default: mm)')
-    parser.add_argument('--axes', choices=AXES, default='lps', help='what the axes of the mesh mean (default: lps)')
-    parser.add_argument('-o', '--output', type=Path, help='where to write (default: FILE with suffix .npz)')
+    parser.add_argument('file', type=Path, help=', '.join(SUFFIXES))
+    parser.add_argument(
+        '--units', choices=tuple(UNITS), default='mm', help='unit of a mesh or centreline (default: mm)'
+    )
+    parser.add_argument(
+        '--axes',
+        choices=AXES,
+        default='lps',
+        help='axes of a mesh or centreline (default: lps); a volume states its own',
+    )
+    parser.add_argument('--label', type=int, nargs='+', metavar='N', help='the label(s) of the vessels in a label map')
+    parser.add_argument('--threshold', type=float, metavar='HU', help='what contrast reaches in a CTA')
+    parser.add_argument(
+        '--seed-point',
+        type=float,
+        nargs=3,
+        metavar=('X', 'Y', 'Z'),
+        help="with --threshold: a point in the vessel, mm, the file's axes (default: the largest part, be it bone)",
+    )
+    parser.add_argument('--centreline', type=Path, metavar='FILE', help='centrelines with radii (CSV, VTP, VTK)')
+    parser.add_argument('-o', '--output', type=Path, help='where to write (default: FILE as .npz)')
     arguments = parser.parse_args(argv)
-    output = arguments.output or arguments.file.with_suffix('.npz')
+    file = arguments.file
+    output = arguments.output or (file.with_suffix('') if file.name.endswith('.gz') else file).with_suffix('.npz')
     logging.basicConfig(format='%(message)s')
     try:
-        with Console(stderr=True).status(f'{arguments.file.name}: reading, extracting the centreline'):
-            model = load_model(arguments.file, arguments.units, arguments.axes)
+        with Console(stderr=True).status(f'{file.name}: reading, extracting the centreline'):
+            model = load_model(
+                file,
+                arguments.units,
+                arguments.axes,
+                arguments.label,
+                arguments.threshold,
+                arguments.seed_point,
+                arguments.centreline,
+            )
             save_model(model, output)
         if not cv2.imwrite(str(output.with_suffix('.png')), picture(model)):
             raise ModelError(f'{output.with_suffix(".png")}: cannot be written')

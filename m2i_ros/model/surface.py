@@ -159,6 +159,17 @@ def without_debris(vertices, faces):
     return vertices[used], faces.reshape(-1, 3).astype(np.int32), int((~keep).sum())
 
 
+def simplify(vertices, faces, count):
+    """Return vertices and about `count` faces of a surface: edges collapsed where it changes least (Garland and
+    Heckbert, SIGGRAPH 1997)."""
+    import fast_simplification
+
+    vertices, faces = fast_simplification.simplify(
+        vertices.astype(np.float32), faces.astype(np.int32), target_count=count, agg=3
+    )
+    return weld(vertices, faces)
+
+
 def surface_samples(vertices, faces, spacing):
     """Return points (S, 3) on the surface, corners included, such that no edge between them exceeds `spacing`."""
     triangles = vertices[faces]

@@ -112,6 +112,18 @@ def test_a_bulge_of_the_wall_is_no_branch():
     assert centreline.branch.max() == 0
 
 
+def test_vessels_that_touch_keep_their_whole_length():
+    turn = np.linspace(0, 2 * np.pi, 91)
+    ring = 0.02 * np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)
+    stalk = np.array([[0.02, 0, 0], [0.06, 0, 0.01]])
+    lines, radii = [ring, stalk], [np.full(91, 2e-3), np.full(2, 2.5e-3)]
+    centreline = extract_centreline(*implicit_tree(lines, radii, 6e-4))
+    of_truth, of_found = agreement(centreline, lines, radii)
+    assert of_truth > 0.95 and of_found > 0.95
+    degree = np.bincount(centreline.edges.ravel())
+    assert (degree == 1).sum() == 1  # the loop is closed
+
+
 def test_holes_in_the_wall_do_no_harm():
     line, radii = bent()
     vertices, faces = swept_tube(line, radii, closed=True)

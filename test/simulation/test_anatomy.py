@@ -5,8 +5,8 @@ import pytest
 import trimesh
 from scipy.spatial import cKDTree
 
+from m2i_ros.model.skin import free_ends
 from m2i_ros.simulation import ANATOMIES, make_anatomy, make_centreline
-from m2i_ros.simulation.surface import free_ends
 from m2i_ros.simulation.vessels import flow_distance
 
 CASES = [('iliofemoral', 0), ('aortic_root', 1), ('aortic_arch', 3), ('coronary', 2)]

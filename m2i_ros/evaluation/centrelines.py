@@ -1,0 +1,63 @@
+"""How well the centreline that is found in a simulated patient's surface agrees with the one it was made from."""
+
+import time
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from m2i_ros.model import extract_centreline
+from m2i_ros.simulation import make_anatomy
+
+_STEPS = 5  # to a millimetre
+
+
+def score_patient(anatomy, seed):
+    """Return the agreement in one simulated patient, with name, faces and processor seconds, as a dict."""
+    patient = make_anatomy(anatomy, seed)
+    start = time.process_time()
+    found = extract_centreline(patient.vertices, patient.faces)
+    seconds = time.process_time() - start
+    row = {'anatomy': anatomy, 'seed': seed, 'faces': len(patient.faces), 'seconds': round(seconds, 2)}
+    return {**row, **agreement(found, patient.centreline)}
+
+
+def agreement(found, true):
+    """Return how two `Centreline`s agree, as a dict.
+
+    true_within, found_within: shares of the true and of the found length that lie within a third of the true local
+    radius of the other. A daughter's line inside its parent's lumen counts by the daughter's radius.
+    true_ends, missed_ends: free ends of the true one, and how many of them no free end of the found one is near.
+    spurious, spurious_share: branches found that lie for more than half their length farther off, their length's share.
+    """
+    true_points, true_radii, true_length, _ = _dense(true)
+    points, _, length, branch = _dense(found)
+    to_found, _ = cKDTree(points).query(true_points)
+    to_true, nearest = cKDTree(true_points).query(points)
+    off = to_true >= true_radii[nearest] / 3
+    of_branch = np.bincount(branch, length)
+    spurious = np.bincount(branch, length * off) > 0.5 * of_branch
+    ends, end_radii = _free_ends(true)
+    to_end, _ = cKDTree(_free_ends(found)[0]).query(ends)
+    return {
+        'true_within': float(true_length[to_found < true_radii / 3].sum() / true_length.sum()),
+        'found_within': float(length[~off].sum() / length.sum()),
+        'true_ends': len(ends),
+        'missed_ends': int((to_end > 2 * end_radii + 1e-3).sum()),
+        'spurious': int(spurious.sum()),
+        'spurious_share': float(of_branch[spurious].sum() / length.sum()),
+    }
+
+
+def _dense(line):
+    """Return points (n, 3), radii (n,), lengths (n,) and branches (n,) at small steps along a `Centreline`'s edges."""
+    one, two = line.edges.T
+    share = (np.arange(_STEPS)[:, None] + 0.5) / _STEPS
+    points = (1 - share[..., None]) * line.points[one] + share[..., None] * line.points[two]
+    radii = (1 - share) * line.radii[one] + share * line.radii[two]
+    length = np.linalg.norm(line.points[two] - line.points[one], axis=1) / _STEPS
+    return points.reshape(-1, 3), radii.ravel(), np.tile(length, _STEPS), np.tile(line.branch[two], _STEPS)
+
+
+def _free_ends(line):
+    degree = np.bincount(line.edges.ravel(), minlength=len(line.points))
+    return line.points[degree == 1], line.radii[degree == 1]

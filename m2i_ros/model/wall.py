@@ -1,0 +1,117 @@
+"""A vessel's wall as points in cells: how far it is from a place, and where across a vessel it is farthest."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+
+class Wall(NamedTuple):
+    """Points on a vessel's wall, sorted into cubic cells.
+
+    A tree is slow for points in the middle of a vessel, as far from one side as from the other: it opens every leaf.
+    points: (S, 3). first: (cells + 1,): where a cell's points begin. low: (3,). shape: (3,). cell: side, metres.
+    """
+
+    points: np.ndarray
+    first: np.ndarray
+    low: np.ndarray
+    shape: np.ndarray
+    cell: float
+
+
+def make_wall(points, cell):
+    """Return the `Wall` of points (S, 3) in cells of side `cell`, metres."""
+    low = points.min(axis=0)
+    index = ((points - low) / cell).astype(np.int64)
+    shape = index.max(axis=0) + 1
+    number = (index[:, 0] * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
+    order = np.argsort(number, kind='stable')
+    first = np.searchsorted(number[order], np.arange(shape.prod() + 1))
+    return Wall(points[order], first, low, shape, cell)
+
+
+@njit(cache=True, nogil=True)
+def _near(wall, place, reach):
+    """Return the runs (R, 2) of points, from one to before another, in the cells within `reach` of a place: all that
+    are so near, and some more."""
+    low = np.empty(3, np.int64)
+    high = np.empty(3, np.int64)
+    for k in range(3):
+        low[k] = max(int(np.floor((place[k] - reach - wall.low[k]) / wall.cell)), 0)
+        high[k] = min(int(np.floor((place[k] + reach - wall.low[k]) / wall.cell)), wall.shape[k] - 1)
+    size = np.maximum(high - low + 1, 0)
+    runs = np.empty((size[0] * size[1] if size[2] > 0 else 0, 2), np.int64)
+    for r in range(len(runs)):
+        row = ((low[0] + r // size[1]) * wall.shape[1] + low[1] + r % size[1]) * wall.shape[2]
+        runs[r, 0] = wall.first[row + low[2]]
+        runs[r, 1] = wall.first[row + high[2] + 1]
+    return runs
+
+
+@njit(cache=True, nogil=True)
+def wall_distances(points, wall):
+    """Return the distances (N,) of points (N, 3) from the wall."""
+    out = np.empty(len(points))
+    for i in range(len(points)):
+        reach = wall.cell / 2
+        least = np.inf
+        while least > reach * reach:
+            reach = 2 * reach
+            runs = _near(wall, points[i], reach)
+            for run in range(len(runs)):
+                for k in range(runs[run, 0], runs[run, 1]):
+                    dx = wall.points[k, 0] - points[i, 0]
+                    dy = wall.points[k, 1] - points[i, 1]
+                    dz = wall.points[k, 2] - points[i, 2]
+                    least = min(least, dx * dx + dy * dy + dz * dz)
+        out[i] = np.sqrt(least)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def middles(points, tangent, side, other, wall, first_step):
+    """Return the points (N, 3) moved, along `side` and `other`, to where the wall repels least: pattern search, first
+    step `first_step` times the radius.
+
+    Each point of the wall repels with the distance's power of -8: that is nearly the centre of the largest ball, but a
+    dent of a coarse surface, which would hold off the ball, is outvoted.
+    """
+    radii = wall_distances(points, wall)
+    out = points.copy()
+    near = np.empty((len(wall.points), 3))
+    for i in range(len(points)):
+        radius = radii[i]
+        reach = 2.4 * radius
+        number = 0
+        runs = _near(wall, points[i], reach)
+        for run in range(len(runs)):
+            for k in range(runs[run, 0], runs[run, 1]):
+                dx = wall.points[k, 0] - points[i, 0]
+                dy = wall.points[k, 1] - points[i, 1]
+                dz = wall.points[k, 2] - points[i, 2]
+                along = dx * tangent[i, 0] + dy * tangent[i, 1] + dz * tangent[i, 2]
+                if abs(along) < 0.5 * radius and dx * dx + dy * dy + dz * dz < reach * reach:
+                    near[number, 0] = dx * side[i, 0] + dy * side[i, 1] + dz * side[i, 2]
+                    near[number, 1] = dx * other[i, 0] + dy * other[i, 1] + dz * other[i, 2]
+                    near[number, 2] = along * along
+                    number += 1
+        stride = max(1, number // 800)  # as many tell a section's middle to a thousandth of its radius
+        u = v = 0.0
+        best = np.inf
+        size = first_step * radius
+        for _ in range(7):
+            best_u, best_v = u, v
+            for n in range(9):  # the last is the place itself, to begin with
+                trial_u = u + size * np.cos(n * np.pi / 4) * (n < 8)
+                trial_v = v + size * np.sin(n * np.pi / 4) * (n < 8)
+                force = 0.0
+                for k in range(0, number, stride):
+                    square = (near[k, 0] - trial_u) ** 2 + (near[k, 1] - trial_v) ** 2 + near[k, 2]
+                    force += (radius * radius / (square + 1e-15)) ** 4
+                if force < best * 0.999:
+                    best, best_u, best_v = force, trial_u, trial_v
+            u, v = best_u, best_v
+            size *= 0.6
+        out[i] += u * side[i] + v * other[i]
+    return out

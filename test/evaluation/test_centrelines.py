@@ -1,0 +1,56 @@
+"""The figure for a centreline says what is wrong with it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from m2i_ros.evaluation.centrelines import agreement
+from m2i_ros.model import Centreline
+
+ALONG = np.arange(101) * 1e-3
+
+
+def straight(offset=0.0, twig=0):
+    """A line of 100 mm along z with radius 3 mm, and a twig to the side of so many millimetres."""
+    points = np.column_stack([np.full(101, offset), np.zeros(101), ALONG])
+    side = np.column_stack([offset + ALONG[1 : twig + 1], np.zeros(twig), np.full(twig, 0.05)])
+    edges = [(i, i + 1) for i in range(100)] + [(50 if i == 0 else 100 + i, 101 + i) for i in range(twig)]
+    return Centreline(
+        points=np.vstack([points, side]),
+        radii=np.full(101 + twig, 3e-3),
+        branch=np.repeat([0, 1], [101, twig]).astype(np.int32),
+        arc_length=np.concatenate([ALONG, ALONG[:twig]]),
+        edges=np.array(edges, np.int32),
+    )
+
+
+def test_the_same_line_agrees_and_one_beside_it_does_not():
+    same, near, far = (agreement(straight(offset), straight()) for offset in (0, 0.9e-3, 1.1e-3))
+    for row in (same, near):
+        assert row['true_within'] == row['found_within'] == pytest.approx(1)
+        assert row['spurious'] == row['missed_ends'] == 0
+    assert far['true_within'] == far['found_within'] == 0 and far['spurious_share'] == pytest.approx(1)
+
+
+def test_a_twig_is_spurious_where_found_and_missed_where_not():
+    extra, missing = agreement(straight(twig=25), straight()), agreement(straight(), straight(twig=25))
+    assert extra['spurious'] == 1 and extra['spurious_share'] == pytest.approx(0.2)
+    assert extra['true_within'] == pytest.approx(1) and extra['found_within'] == pytest.approx(0.8, abs=0.02)
+    assert missing['missed_ends'] == 1 and missing['spurious'] == 0
+    assert missing['true_within'] == pytest.approx(0.8, abs=0.02)
+
+
+def test_half_a_line_is_half_of_the_truth():
+    whole = straight()
+    half = replace(
+        whole,
+        points=whole.points[:51],
+        radii=whole.radii[:51],
+        branch=whole.branch[:51],
+        arc_length=ALONG[:51],
+        edges=whole.edges[:50],
+    )
+    row = agreement(half, whole)
+    assert row['true_within'] == pytest.approx(0.5, abs=0.02) and row['found_within'] == pytest.approx(1)
+    assert row['missed_ends'] == 1
