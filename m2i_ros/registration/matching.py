@@ -11,6 +11,8 @@ the image frame (where the picture is mirrored, of its mirror image: fx and x ch
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ from scipy.spatial.transform import Rotation
 from m2i_ros.geometry import Camera, apply, inverse, rigid
 from m2i_ros.model.projection import NEAR, project_vertices
 
+WEIGHTS = Path(__file__).resolve().parent.parent / 'weights' / 'matching' / 'general.onnx'
 SIDE = 64  # pixels of the window
 CELL = 4  # pixels of a cell
 CHANNELS = 6
@@ -187,3 +190,94 @@ def _cells(window, model, depth):
 def _pooled(picture):
     n = SIDE // CELL
     return picture.reshape(n, CELL, n, CELL).sum(axis=(1, 3))
+
+
+def project(points, theta, window):
+    """Return where points (N, 3), as of `Cells`, end in the window: (N, 2); and their derivatives (N, 2, 6) by theta.
+
+    Rotations near zero are meant: the derivative by a rotation vector is that of a rotation on top of it.
+    """
+    k, ray = window.half, np.append(window.middle[:2] / window.middle[2], 1.0)
+    arm = points @ Rotation.from_rotvec(theta[3:]).as_matrix().T
+    moved = arm + np.expm1(theta[2]) / k * ray
+    moved[:, :2] += theta[:2]
+    depth = np.maximum(1 + k * moved[:, 2], 0.1)
+    p = ((ray[:2] + k * moved[:, :2]) / depth[:, None] - ray[:2]) / k
+    D = np.zeros((len(points), 2, 3))
+    D[:, 0, 0] = D[:, 1, 1] = 1 / depth
+    D[:, :, 2] = -(ray[:2] + k * p) / depth[:, None]
+    J = np.concatenate([D[:, :, :2], (D @ ray * (np.exp(theta[2]) / k))[..., None], np.cross(arm[:, None], D)], axis=2)
+    return p, J
+
+
+def solve(out, cells, window):
+    """Return theta (6,) and its covariance (6, 6): the motion on which the cells agree, by Gauss-Newton.
+
+    out: (5, H, W), the network's answer.
+    """
+    on = cells.share > 0
+    points, weight = cells.points[on].astype(float), np.sqrt(cells.share[on])
+    flow, (lxx, lyx, lyy) = out[:2, on].T, out[2:, on] * weight
+    target = project(points, np.zeros(6), window)[0] + flow
+    theta, W = np.zeros(6), np.diag(PRIOR_SIGMA**-2)
+    for _ in range(GAUSS_NEWTON):
+        p, J = project(points, theta, window)
+        r = p - target
+        A = np.concatenate([lxx[:, None] * J[:, 0] + lyx[:, None] * J[:, 1], lyy[:, None] * J[:, 1]])
+        H = A.T @ A + W
+        theta = theta - np.linalg.solve(H, A.T @ np.concatenate([lxx * r[:, 0] + lyx * r[:, 1], lyy * r[:, 1]]) + W @ theta)
+    return theta, np.linalg.inv(H)
+
+
+class Matcher:
+    """Moves poses to where the picture has the model: `matcher(view, surface, poses)`.
+
+    weights: 'default', the shipped general network, or the path of an ONNX file written by `train matching`.
+    Raises ValueError where there is no such file, or no engine to run it.
+    """
+
+    def __init__(self, weights='default'):
+        path = WEIGHTS if weights == 'default' else Path(weights).expanduser()
+        if not path.is_file():
+            raise ValueError(f'matching weights {str(weights)!r} not found: use default, or an .onnx file of `train matching`')
+        self._network = _engine(path)
+
+    def __call__(self, view, surface, poses, times=2):
+        """Return poses (N, 4, 4) moved `times` times from poses (N, 4, 4), and the covariances (N, 6, 6) of the last
+        motions theta.
+
+        view: `View`; larger than a few windows brings nothing. surface: ContourSurface.
+        """
+        poses = np.array(poses)
+        for _ in range(times):
+            seen = [look(view, surface, T) for T in poses]
+            answers = self._network(np.stack([image for image, _, _ in seen]))
+            solved = [solve(out, cells, window) for out, (_, window, cells) in zip(answers, seen)]
+            poses = np.stack([s[1].moved(T, theta) for T, s, (theta, _) in zip(poses, seen, solved)])
+        return poses, np.stack([covariance for _, covariance in solved])
+
+
+def _engine(path):
+    """Return the function from (N, CHANNELS, SIDE, SIDE) to (N, 5, SIDE / CELL, SIDE / CELL) float32: OpenVINO, else
+    ONNX Runtime, one picture at a time, on one thread."""
+    if find_spec('openvino'):
+        import openvino
+
+        settings = {'INFERENCE_NUM_THREADS': 1, 'INFERENCE_PRECISION_HINT': 'f32'}
+        request = openvino.Core().compile_model(path, 'CPU', settings).create_infer_request()
+
+        def run(image):
+            request.infer([image], share_inputs=True)
+            return request.get_output_tensor().data[0].copy()
+    elif find_spec('onnxruntime'):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+
+        def run(image):
+            return session.run(None, {'image': image})[0][0]
+    else:
+        raise ValueError('registration.matching needs an inference engine: pip install openvino, or set it to off')
+    return lambda images: np.stack([run(image[None]) for image in images])

@@ -1,9 +1,11 @@
 """Training of the matching network, on pairs made from models: see `matching_data`."""
 
 import csv
+import math
 import queue
 import threading
 import time
+import warnings
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import yaml
 from torch.nn import functional
 
 from m2i_ros.registration.contour import ContourSurface
-from m2i_ros.registration.matching import SIDE
+from m2i_ros.registration.matching import CHANNELS, SIDE
+from m2i_ros.segmentation.weights import sha256
 from m2i_ros.simulation import make_anatomy
 from m2i_ros.training.matching_data import batches
 from m2i_ros.training.matching_network import MatchingNetwork, exp_so3, project, solve
@@ -129,7 +132,7 @@ class MatchingTraining:
             while not self._stopping and self._progress() < 1:
                 for group in self.optimizer.param_groups:
                     warm = min(1.0, (self.step + 1) / 100)
-                    group['lr'] = s.learning_rate * warm * (0.5 + 0.5 * np.cos(np.pi * self._progress()))
+                    group['lr'] = s.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * self._progress()))
                 terms, distances = losses(self.network, next(made))
                 loss = sum(weight * terms[name] for name, weight in s.loss.items())
                 self.optimizer.zero_grad()
@@ -237,3 +240,33 @@ def _ahead(source, depth=3):
             yield made.get()
     finally:
         over.set()
+
+
+def export(checkpoint, path, text=''):
+    """Write a checkpoint's network to `path`, an .onnx file that a `Matcher` takes, with parameters (.pt) and card (.md)
+    beside it. text: Markdown for the card."""
+    state, path = torch.load(checkpoint, weights_only=True, map_location='cpu'), Path(path)
+    network = MatchingNetwork()
+    network.load_state_dict(state['network'])
+    network.eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        # The newer exporter needs another package and yields the same graph.
+        warnings.simplefilter('ignore', DeprecationWarning)
+        torch.onnx.export(
+            network,
+            torch.zeros(1, CHANNELS, SIDE, SIDE),
+            path,
+            dynamo=False,
+            opset_version=17,
+            input_names=['image'],
+            output_names=['cells'],
+        )
+    torch.save({'network': network.state_dict()}, path.with_suffix('.pt'))
+    front = {
+        'license': 'Apache-2.0',
+        'sha256': {end: sha256(path.with_suffix(f'.{end}')) for end in ('onnx', 'pt')},
+        'trained': {'steps': state['step'], 'minutes': round(state['elapsed'] / 60, 1), 'settings': state['settings']},
+    }
+    card = f'---\n{yaml.safe_dump(front, sort_keys=False)}---\n# {path.stem}\n\n{text.strip()}\n'
+    path.with_suffix('.md').write_text(card, encoding='utf-8')
