@@ -129,9 +129,10 @@ def _intrinsics(camera):
 
 def through(window, view):
     """Return the mask, 0 to 1, and the valid area, 0 or 1, of a view (both (SIDE, SIDE) float32) in a window."""
-    factor = window.camera.fy / view.camera.fy
-    if factor < 0.75:
-        view = view.reduced(factor)
+    # By halves: reduced by any other factor, sides are rounded to whole pixels and the vessels move a little.
+    halvings = round(np.log2(view.camera.fy / window.camera.fy))
+    if halvings > 0:
+        view = view.reduced(0.5**halvings)
     w, c = window.camera, view.camera
     # The same pixels whether mirrored or not: fx and x change their signs together.
     ratio = abs(c.fx) / w.fx, c.fy / w.fy
@@ -225,7 +226,9 @@ def solve(out, cells, window):
         r = p - target
         A = np.concatenate([lxx[:, None] * J[:, 0] + lyx[:, None] * J[:, 1], lyy[:, None] * J[:, 1]])
         H = A.T @ A + W
-        theta = theta - np.linalg.solve(H, A.T @ np.concatenate([lxx * r[:, 0] + lyx * r[:, 1], lyy * r[:, 1]]) + W @ theta)
+        theta = theta - np.linalg.solve(
+            H, A.T @ np.concatenate([lxx * r[:, 0] + lyx * r[:, 1], lyy * r[:, 1]]) + W @ theta
+        )
     return theta, np.linalg.inv(H)
 
 
@@ -239,7 +242,9 @@ class Matcher:
     def __init__(self, weights='default'):
         path = WEIGHTS if weights == 'default' else Path(weights).expanduser()
         if not path.is_file():
-            raise ValueError(f'matching weights {str(weights)!r} not found: use default, or an .onnx file of `train matching`')
+            raise ValueError(
+                f'matching weights {str(weights)!r} not found: use default, or an .onnx file of `train matching`'
+            )
         self._network = _engine(path)
 
     def __call__(self, view, surface, poses, times=2):

@@ -50,9 +50,7 @@ def match_in_plane(surface, T_image_model, view, kind='rigid'):
         fixed, source = (cv2.GaussianBlur(p.astype(np.float32) / 255, (0, 0), blur) for p in (small.mask, moving))
         steps = np.vstack([np.zeros(len(theta)), np.diag(_STEPS[: len(theta)] * blur / BLURS[0])])
         options = {'initial_simplex': theta + steps, 'maxfev': 150 * len(theta), 'xatol': 1e-3, 'fatol': 1e-5}
-        theta = minimize(
-            _loss, theta, (middle, source, fixed, small.valid), method='Nelder-Mead', options=options
-        ).x
+        theta = minimize(_loss, theta, (middle, source, fixed, small.valid), method='Nelder-Mead', options=options).x
     # At the view's own size, with hard edges.
     factor = view.camera.fy / small.camera.fy
     A = _matrix(theta, middle)

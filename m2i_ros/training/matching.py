@@ -37,7 +37,7 @@ class MatchingSettings:
     anatomies: tuple = ('iliofemoral', 'aortic_root', 'aortic_arch')
     patients: int = 24
     cache: str = ''
-    batch_size: int = 64
+    batch_size: int = 24
     starts: int = 8
     steps: int = 20000
     minutes: float = 60.0
