@@ -1,11 +1,11 @@
-"""The matching network: from the model as a pose shows it and the vessels of the picture to the pose's residual motion.
+"""The matching network: from the model as a pose shows it and the picture's vessels to the pose's residual motion.
 
-Model-to-image matching by a network is the idea of Li et al., ISMR 2021; there the motion is one of the picture's plane.
-Here the network says for each cell of the projected model where in the picture it belongs and how surely, and the cells'
-depths turn that into a motion in space with its covariance: weighted least squares in six unknowns.
+Model-to-image matching by a network is the idea of Li et al., ISMR 2021; there the motion is one of the picture's
+plane. Here the network says for each cell of the projected model where in the picture it belongs and how surely, and
+the cells' depths turn that into a motion in space with its covariance: weighted least squares in six unknowns.
 
-The network looks through a window about the projected model (`Window`): square pixels, fx > 0, the model's middle in the
-centre. Lengths in it are in halves of its side. A motion is theta (6,): shift to the right and down in the window,
+The network looks through a window about the projected model (`Window`): square pixels, fx > 0, the model's middle in
+the centre. Lengths in it are in halves of its side. A motion is theta (6,): shift to the right and down in the window,
 logarithm of the ratio of depths along the ray through the middle, rotation vector about the middle along the axes of
 the image frame (where the picture is mirrored, of its mirror image: fx and x change their signs).
 """

@@ -243,8 +243,11 @@ def _ahead(source, depth=3):
 
 
 def export(checkpoint, path, text=''):
-    """Write a checkpoint's network to `path`, an .onnx file that a `Matcher` takes, with parameters (.pt) and card (.md)
-    beside it. text: Markdown for the card."""
+    """Write a checkpoint's network to `path`, an .onnx file that a `Matcher` takes.
+
+    Beside it go the parameters in half precision, for trainings to start from (.pt), and the card (.md). text: Markdown
+    for the card.
+    """
     state, path = torch.load(checkpoint, weights_only=True, map_location='cpu'), Path(path)
     network = MatchingNetwork()
     network.load_state_dict(state['network'])
@@ -262,7 +265,8 @@ def export(checkpoint, path, text=''):
             input_names=['image'],
             output_names=['cells'],
         )
-    torch.save({'network': network.state_dict()}, path.with_suffix('.pt'))
+    half = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
+    torch.save({'network': half}, path.with_suffix('.pt'))
     front = {
         'license': 'Apache-2.0',
         'sha256': {end: sha256(path.with_suffix(f'.{end}')) for end in ('onnx', 'pt')},

@@ -102,7 +102,7 @@ def scene(surface, rng, starts):
 
 
 def _pose(surface, rng):
-    """Return T_image_model: some point of the surface at the isocentre, angles as they are in use, the patient askew."""
+    """Return T_image_model: some point of the surface at the isocentre, usual angles, the patient askew."""
     c_arm = CArm(
         np.radians(rng.uniform(-60, 60)),
         np.radians(rng.uniform(-35, 35)),

@@ -24,7 +24,9 @@ from m2i_ros.training.matching import export as export_matching
 from m2i_ros.training.segmentation import SegmentationTraining, TrainingSettings
 
 _PATIENT_MINUTES = 4.0  # of a training for one patient: with what is around it, less than 5
-_MATCHING_LINE = 'step {step}  {minutes:.1f} min  loss {loss:.3f}  points off by {start:.3f} of half a window before, {end:.3f} after'
+_MATCHING_LINE = (
+    'step {step}  {minutes:.1f} min  loss {loss:.3f}  points off by {start:.3f} half windows, then {end:.3f}'
+)
 
 
 def main(argv=None):
@@ -208,11 +210,9 @@ def _line(entry):
 def _train_matching(arguments):
     torch.set_num_threads(arguments.threads)
     console = Console()
-    overrides = {
-        'steps': arguments.steps,
-        'minutes': arguments.minutes or (_PATIENT_MINUTES if arguments.model else None),
-    }
-    settings = MatchingSettings.read(arguments.config, **{k: v for k, v in overrides.items() if v is not None})
+    minutes = arguments.minutes or (_PATIENT_MINUTES if arguments.model else None)
+    overrides = {name: v for name, v in (('steps', arguments.steps), ('minutes', minutes)) if v is not None}
+    settings = MatchingSettings.read(arguments.config, **overrides)
     initial = arguments.initial or (matching_weights.with_suffix('.pt') if arguments.model else None)
     if initial:
         initial = torch.load(initial, weights_only=True)['network']
@@ -221,12 +221,10 @@ def _train_matching(arguments):
     else:
         with Progress(console=console) as progress:
             bar = progress.add_task('patients')
-            surfaces = simulated_surfaces(
-                settings, lambda done, total: progress.update(bar, completed=done, total=total)
-            )
-    console.print(
-        f'training on {len(surfaces)} patient(s) for at most {settings.minutes:g} minutes; Ctrl-C stops and saves'
-    )
+            surfaces = simulated_surfaces(settings, lambda n, total: progress.update(bar, completed=n, total=total))
+    whose = f'{arguments.model} alone' if arguments.model else f'{len(surfaces)} simulated patients'
+    limit = f'{settings.steps} steps or {settings.minutes:g} minutes'
+    console.print(f'training on {whose} for at most {limit}; Ctrl-C stops and saves', soft_wrap=True)
 
     def report(entry):
         if entry['step'] % 25 == 0:
@@ -237,7 +235,6 @@ def _train_matching(arguments):
         console.print(f'stopped at step {training.step}; go on with --resume')
         return 130
     path = Path(arguments.out) / 'matching.onnx'
-    whose = f'`{arguments.model}` alone' if arguments.model else f'{len(surfaces)} simulated patients'
     export_matching(Path(arguments.out) / 'checkpoint.pt', path, f'Trained on {whose}.')
     console.print(f'{path} written: give it to registration.matching', soft_wrap=True)
     return 0

@@ -92,7 +92,7 @@ def test_one_patients_training_leaves_weights_that_a_matcher_takes(trained, surf
     assert len(log) == 12 and all(np.isfinite(float(row['loss'])) for row in log)
     image = scene(surface, np.random.default_rng(2), 1)[0][0]
     network = MatchingNetwork()
-    network.load_state_dict(torch.load(trained / 'run' / 'matching.pt', weights_only=True)['network'])
+    network.load_state_dict(torch.load(trained / 'run' / 'checkpoint.pt', weights_only=True)['network'])
     with torch.inference_mode():
         expected = network.eval()(torch.from_numpy(image)[None]).numpy()
     assert np.allclose(Matcher(trained / 'run' / 'matching.onnx')._network(image[None]), expected, atol=1e-3)
