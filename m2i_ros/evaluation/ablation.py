@@ -86,7 +86,7 @@ def trials(anatomy, patient, size, weights='default', chosen=tuple(VARIANTS)):
             rows.append({**own, 'variant': 'start', **_figures(offset, 0.0)})
             for variant in chosen:
                 starts, network = VARIANTS[variant]
-                matching = weights if network else 'off'
+                matching = weights if network else 'none'
                 # Without the early ends of a search: all variants go all the way.
                 settings = RegistrationSettings(
                     min_overlap=0.0, min_vessel_fraction=0.0, starts=starts, matching=matching

@@ -284,5 +284,5 @@ def _engine(path):
         def run(image):
             return session.run(None, {'image': image})[0][0]
     else:
-        raise ValueError('registration.matching needs an inference engine: pip install openvino, or set it to off')
+        raise ValueError('registration.matching needs an inference engine: pip install openvino, or set it to none')
     return lambda images: np.stack([run(image[None]) for image in images])

@@ -27,7 +27,7 @@ class RegistrationSettings:
     about the model's centroid; radians and metres.
     drift_rotation, drift_in_plane, drift_depth: how far the anatomy moves unseen: a random walk's standard deviation
     after one second; radians and metres. It predicts the next frame.
-    matching: 'off', or the weights of the network that moves the best starts of a search before they are refined:
+    matching: 'none', or the weights of the network that moves the best starts of a search before they are refined:
     'default' or the path of an .onnx file. Read once, when the `Registrar` is made.
 
     Raises ValueError naming the setting, its value and the range.
@@ -49,7 +49,7 @@ class RegistrationSettings:
     drift_rotation: float = math.radians(3)
     drift_in_plane: float = 0.005
     drift_depth: float = 0.005
-    matching: str = 'off'
+    matching: str = 'none'
 
     RANGES = {
         'accept_mm': (0.01, 100.0),

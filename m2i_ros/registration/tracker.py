@@ -67,7 +67,7 @@ class Registrar:
 
     def __init__(self, model=None, settings=None):
         self.settings = settings or RegistrationSettings()
-        self._matcher = None if self.settings.matching == 'off' else Matcher(self.settings.matching)
+        self._matcher = None if self.settings.matching == 'none' else Matcher(self.settings.matching)
         self._initial = None
         self.model = model
 

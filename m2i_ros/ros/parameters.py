@@ -95,7 +95,7 @@ def _of_registration():
         Parameter(
             'registration.matching',
             RegistrationSettings.matching,
-            'Network that moves the best starts of a search before they are refined: off, default, or the path of an '
+            'Network that moves the best starts of a search before they are refined: none, default, or the path of an '
             '.onnx file of `train matching`. See docs/matching.md for what it brings.',
         ),
     )
