@@ -267,10 +267,11 @@ def export(checkpoint, path, text=''):
         )
     half = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
     torch.save({'network': half}, path.with_suffix('.pt'))
+    settings = {name: value for name, value in state['settings'].items() if name != 'cache'}  # a place on this machine
     front = {
         'license': 'Apache-2.0',
         'sha256': {end: sha256(path.with_suffix(f'.{end}')) for end in ('onnx', 'pt')},
-        'trained': {'steps': state['step'], 'minutes': round(state['elapsed'] / 60, 1), 'settings': state['settings']},
+        'trained': {'steps': state['step'], 'minutes': round(state['elapsed'] / 60, 1), 'settings': settings},
     }
     card = f'---\n{yaml.safe_dump(front, sort_keys=False)}---\n# {path.stem}\n\n{text.strip()}\n'
     path.with_suffix('.md').write_text(card, encoding='utf-8')
