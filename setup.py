@@ -21,7 +21,9 @@ setup(
     name=package_name,
     version='0.1.0',
     packages=find_packages(include=[package_name, package_name + '.*']),
-    package_data={package_name: ['weights/*', 'evaluation/*.jinja', 'registration/*.json']},
+    package_data={
+        package_name: ['weights/*', 'weights/matching/*', 'evaluation/*.jinja', 'registration/*.json'],
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', ['resource/' + package_name]),
         ('share/' + package_name, ['package.xml']),

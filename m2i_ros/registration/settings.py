@@ -1,7 +1,7 @@
 """What can be set about a registration."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class RegistrationSettings:
     about the model's centroid; radians and metres.
     drift_rotation, drift_in_plane, drift_depth: how far the anatomy moves unseen: a random walk's standard deviation
     after one second; radians and metres. It predicts the next frame.
+    matching: 'none', or the weights of the network that moves the best starts of a search before they are refined:
+    'default' or the path of an .onnx file. Read once, when the `Registrar` is made.
 
     Raises ValueError naming the setting, its value and the range.
     """
@@ -47,6 +49,7 @@ class RegistrationSettings:
     drift_rotation: float = math.radians(3)
     drift_in_plane: float = 0.005
     drift_depth: float = 0.005
+    matching: str = 'none'
 
     RANGES = {
         'accept_mm': (0.01, 100.0),
@@ -68,9 +71,9 @@ class RegistrationSettings:
     }
 
     def __post_init__(self):
-        for field in fields(self):
-            value, (low, high) = getattr(self, field.name), self.RANGES[field.name]
+        for name, (low, high) in self.RANGES.items():
+            value = getattr(self, name)
             if not low <= value <= high:  # NaN fails too
-                raise ValueError(f'{field.name} = {value}: must be from {low} to {high}')
+                raise ValueError(f'{name} = {value}: must be from {low} to {high}')
         if self.starts != int(self.starts):
             raise ValueError(f'starts = {self.starts}: must be a whole number')

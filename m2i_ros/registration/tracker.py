@@ -20,6 +20,7 @@ from m2i_ros.registration.confidence import (
     predicted_mm,
 )
 from m2i_ros.registration.contour import ContourSurface
+from m2i_ros.registration.matching import Matcher
 from m2i_ros.registration.refine import Prior, refine
 from m2i_ros.registration.result import Registration, State
 from m2i_ros.registration.search import PriorProposer, best_shifts
@@ -33,6 +34,7 @@ SEARCH_SCALES = (6.0, 2.5)  # half-size
 TRACK_SCALES = (4.0,)  # half-size
 FINE_SCALES = (5.0, 2.0)  # full
 TRACK_STEPS = 3  # at each scale: from one frame to the next it is not far
+MATCHED = 8  # starts that a matching network moves
 CANDIDATES = 4  # starts that a search refines
 FINALISTS = 2  # of these, refined at full size
 FIRST_SPEED = 0.03  # metres per second taken for the anatomy's until it is measured: a heart's
@@ -65,6 +67,7 @@ class Registrar:
 
     def __init__(self, model=None, settings=None):
         self.settings = settings or RegistrationSettings()
+        self._matcher = None if self.settings.matching == 'none' else Matcher(self.settings.matching)
         self._initial = None
         self.model = model
 
@@ -230,6 +233,11 @@ class Registrar:
                 2.5 * s.prior_in_plane * small.camera.fy / max(apply(prior.T_image_model, self._model.centroid)[2], 0.1)
             )
             poses, overlaps = best_shifts(self._surface, starts, small, limit)
+            if self._matcher:
+                near = np.argsort(-overlaps)[:MATCHED]
+                moved, _ = self._matcher(full.reduced(0.25), self._surface, poses[near])
+                moved, moved_overlaps = best_shifts(self._surface, moved, small, limit)
+                poses, overlaps = np.concatenate([poses, moved]), np.concatenate([overlaps, moved_overlaps])
             found += [(overlap, T, prior) for T, overlap in zip(poses, overlaps)]
         found.sort(key=lambda item: -item[0])
         return found[0][0], [(T, prior) for _, T, prior in found[:CANDIDATES]]

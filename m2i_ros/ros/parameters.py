@@ -90,6 +90,14 @@ def _of_registration():
             *RegistrationSettings.RANGES[field.name],
         )
         for field in fields(RegistrationSettings)
+        if field.name in rows
+    ) + (
+        Parameter(
+            'registration.matching',
+            RegistrationSettings.matching,
+            'Network that moves the best starts of a search before they are refined: none, default, or the path of an '
+            '.onnx file of `train matching`. See docs/matching.md for what it brings.',
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 """The `train` command: `train segmentation` trains, `train crossvalidate` scores trainings on real pictures unseen by
-them, `train export` turns a checkpoint into weights, `train confidence` learns when a pose is believed."""
+them, `train export` turns a checkpoint into weights, `train confidence` learns when a pose is believed, `train
+matching` trains the matching network, for all patients or for one."""
 
 import argparse
 import signal
@@ -11,11 +12,21 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from m2i_ros.registration.contour import ContourSurface
+from m2i_ros.registration.matching import WEIGHTS as matching_weights
 from m2i_ros.segmentation import weights
+from m2i_ros.sources import open_model
 from m2i_ros.training import confidence
 from m2i_ros.training.crossvalidation import CrossValidation, summary_table
 from m2i_ros.training.export import export
+from m2i_ros.training.matching import MatchingSettings, MatchingTraining, simulated_surfaces
+from m2i_ros.training.matching import export as export_matching
 from m2i_ros.training.segmentation import SegmentationTraining, TrainingSettings
+
+_PATIENT_MINUTES = 4.0  # of a training for one patient: with what is around it, less than 5
+_MATCHING_LINE = (
+    'step {step}  {minutes:.1f} min  loss {loss:.3f}  points off by {start:.3f} half windows, then {end:.3f}'
+)
 
 
 def main(argv=None):
@@ -49,6 +60,19 @@ def main(argv=None):
     job = jobs.add_parser('confidence', help="learn what a registration's evidence says of its error")
     confidence.add_arguments(job)
     job.set_defaults(run=confidence.run)
+
+    job = jobs.add_parser('matching', help='train the matching network, or make it fit one patient')
+    job.add_argument('--out', default='runs/matching', help='checkpoint, log and weights (default: %(default)s)')
+    job.add_argument('--config', required=True, help='YAML file, see config/train_matching.yaml')
+    job.add_argument('--model', help="one patient's vessel model, as `model.path` takes it: starts from --initial")
+    job.add_argument('--initial', help='.pt of weights to start from (default with --model: the shipped ones)')
+    job.add_argument('--units', default='mm', choices=('mm', 'cm', 'm'), help='of a mesh file (default: %(default)s)')
+    job.add_argument('--axes', default='lps', choices=('lps', 'ras', 'native'), help='of a mesh file')
+    job.add_argument('--steps', type=int, help="replaces the configuration's steps")
+    job.add_argument('--minutes', type=float, help="replaces the configuration's minutes (with --model: 4.0)")
+    job.add_argument('--resume', action='store_true', help='go on from the checkpoint in --out')
+    job.add_argument('--threads', type=int, default=1, help='CPU threads beside the one that makes pairs')
+    job.set_defaults(run=_train_matching)
 
     arguments = parser.parse_args(argv)
     try:
@@ -181,6 +205,39 @@ def _line(entry):
     if 'real_dice' in entry:
         line += ', real pictures {real_dice:.3f} {real_cldice:.3f}'.format(**entry)
     return line
+
+
+def _train_matching(arguments):
+    torch.set_num_threads(arguments.threads)
+    console = Console()
+    minutes = arguments.minutes or (_PATIENT_MINUTES if arguments.model else None)
+    overrides = {name: v for name, v in (('steps', arguments.steps), ('minutes', minutes)) if v is not None}
+    settings = MatchingSettings.read(arguments.config, **overrides)
+    initial = arguments.initial or (matching_weights.with_suffix('.pt') if arguments.model else None)
+    if initial:
+        initial = torch.load(initial, weights_only=True)['network']
+    if arguments.model:
+        surfaces = [ContourSurface.from_model(open_model(arguments.model, arguments.units, arguments.axes))]
+    else:
+        with Progress(console=console) as progress:
+            bar = progress.add_task('patients')
+            surfaces = simulated_surfaces(settings, lambda n, total: progress.update(bar, completed=n, total=total))
+    whose = f'{arguments.model} alone' if arguments.model else f'{len(surfaces)} simulated patients'
+    limit = f'{settings.steps} steps or {settings.minutes:g} minutes'
+    console.print(f'training on {whose} for at most {limit}; Ctrl-C stops and saves', soft_wrap=True)
+
+    def report(entry):
+        if entry['step'] % 25 == 0:
+            console.print(_MATCHING_LINE.format(**entry), highlight=False, soft_wrap=True)
+
+    training = MatchingTraining(settings, surfaces, arguments.out, initial, arguments.resume, report)
+    if _run(training) == 'stopped':
+        console.print(f'stopped at step {training.step}; go on with --resume')
+        return 130
+    path = Path(arguments.out) / 'matching.onnx'
+    export_matching(Path(arguments.out) / 'checkpoint.pt', path, f'Trained on {whose}.')
+    console.print(f'{path} written: give it to registration.matching', soft_wrap=True)
+    return 0
 
 
 def _export(arguments):
