@@ -30,6 +30,7 @@ from m2i_ros.registration.start import pose_from_view
 from m2i_ros.ros.parameters import BAG, DICOM, PARAMETERS, from_file, group
 from m2i_ros.ros.stamps import seconds_of
 from m2i_ros.sources import SourceError, kind_of, open_model, open_source, start_by_view
+from m2i_ros.sources.look_ahead import look_ahead
 
 # The first frame of a recording that states no time of day; 0 means "the latest" to tf2.
 FIRST_STAMP = 10**9
@@ -42,6 +43,7 @@ OPTIONS = {
     'engine': 'segmentation.engine',
     'threads': 'segmentation.threads',
 }
+AHEAD = 4  # frames decoded while one is processed
 PROGRESS_PERIOD = 0.2  # seconds between two words of a worker
 
 _words = None  # of a worker process: the queue of (input, frames done, frames in all)
@@ -175,7 +177,7 @@ def replay_file(path, output, parameters, progress=None):
     session, refused, stopped = Session(), 0, False
 
     def told(frames):
-        for index, frame in enumerate(frames):
+        for index, frame in enumerate(look_ahead(frames, AHEAD)):
             if progress:
                 progress(index, len(source))
             yield frame
