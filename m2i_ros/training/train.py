@@ -113,9 +113,7 @@ def _train(arguments):
     fabric = _fabric(arguments, arguments.devices, arguments.num_nodes)
     console = Console(quiet=not fabric.is_global_zero)
     where = f'{fabric.world_size} process(es) on {fabric.device.type}, {arguments.precision}'
-    start = (
-        f'training {settings.network} for {settings.steps} steps in {arguments.out}; {where}; Ctrl-C stops and saves'
-    )
+    start = f'training {settings.network} for {settings.steps} steps in {arguments.out}; {where}'
     console.print(f'{start}; Ctrl-C stops and saves', soft_wrap=True)
     with _Progress(console, settings.steps) as progress:
         training = SegmentationTraining(settings, arguments.out, arguments.resume, progress.report, fabric)
