@@ -51,7 +51,7 @@ def test_all_arguments_are_described(launch):
         (['source:=fantom'], ['fantom', 'none', 'phantom', 'images', 'case']),
         (['composed:=perhaps'], ['perhaps', 'true', 'false']),
         (['image_transport:=pigeon'], ['pigeon', 'raw', 'compressed']),
-        (['source:=images'], ['path:=FOLDER']),
+        (['source:=images'], ['path:=PATH']),
         (['source:=images', 'path:=nowhere'], ['path:=nowhere', 'there is no']),
         (['path:=somewhere'], ['source:=phantom']),
         (['source:=phantom', 'path:=iliofemoral:x'], ['ANATOMY:SEED']),
