@@ -134,10 +134,7 @@ class SegmentationTraining:
         self.average.load_state_dict(self.network.state_dict())
         self.learner = CoarseHeads(self.network) if settings.deep_supervision else self.network
         self.optimizer = torch.optim.AdamW(
-            self.learner.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=device.type == 'cpu',  # Elsewhere it does not go together with clipped 16 bit gradients.
+            self.learner.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self._forward, self._stepper = self.fabric.setup(self.learner, self.optimizer)
         self._teacher = None

@@ -92,7 +92,7 @@ def test_an_exported_training_segments(trained, tmp_path):
     text.write_text('Learned little.')
     command = ['export', '--checkpoint', str(trained[1] / 'best.pt'), '--name', 'tiny', '--folder', str(tmp_path)]
     assert main([*command, '--card', str(text)]) == 0
-    segmenter = Segmenter(tmp_path / 'tiny', threads=1)
+    segmenter = Segmenter(tmp_path / 'tiny', engine='torch', threads=1)
     assert 0 < segmenter.threshold < 1
     assert segmenter.segment(np.zeros((70, 90), np.uint8)).mask.shape == (70, 90)
     card = (tmp_path / 'tiny.md').read_text()
