@@ -10,7 +10,7 @@ import yaml
 
 from m2i_ros.evaluation.metrics import dice
 from m2i_ros.segmentation import Segmenter, valid_area
-from m2i_ros.segmentation.segmenter import normalise_grey
+from m2i_ros.segmentation.segmenter import at_network_size, normalise_grey
 from m2i_ros.training import segmentation
 from m2i_ros.training.data import TrainingBatches
 from m2i_ros.training.segmentation import SegmentationTraining, TrainingSettings, load_network
@@ -217,7 +217,7 @@ def test_a_student_alone_with_its_teacher_comes_closer_to_it(trained, tmp_path):
 
 def test_real_validation_pictures_are_reported_apart(trained, tmp_path, real):
     config, run, _ = trained
-    image, truth = real_pair(real)
+    image, truth = (at_network_size(picture) for picture in real_pair(real))
     settings = TrainingSettings.read(config, initial_weights=str(run / 'best.pt'), validation_real=[real])
     training = SegmentationTraining(settings, tmp_path)
     training._validate()
@@ -225,10 +225,10 @@ def test_real_validation_pictures_are_reported_apart(trained, tmp_path, real):
     without._validate()
     assert training.validation['dice'] == without.validation['dice']
     network = load_network(run / 'best.pt').eval()
-    # 70 by 90 pixels: mirrored up to the multiple of 32 that the network takes.
-    picture = np.pad(normalise_grey(image, valid_area(image)), ((0, 26), (0, 6)), mode='reflect')
+    # Enlarged to 105 by 135 pixels as in use, then mirrored up to the multiple of 32 that the network takes.
+    picture = np.pad(normalise_grey(image, valid_area(image)), ((0, 23), (0, 25)), mode='reflect')
     with torch.no_grad():
-        probability = torch.sigmoid(network(torch.from_numpy(picture)[None, None]))[0, 0, :70, :90].numpy()
+        probability = torch.sigmoid(network(torch.from_numpy(picture)[None, None]))[0, 0, :105, :135].numpy()
     found = probability >= training.validation['threshold']
     assert training.validation['real_dice'] == pytest.approx(dice(found, truth > 127), abs=1e-3)
     assert 'real_dice' not in without.validation
