@@ -1,6 +1,6 @@
 """Simulated patients: vessel trees, X-ray pictures, injection sequences with exact truth, training samples.
 
-torch is imported only when `Phantom` or `TrainingSamples` is first asked for, so that importing this costs little.
+torch is imported only when one of those that draw pictures is first asked for, so that importing this costs little.
 """
 
 from importlib import import_module
@@ -11,6 +11,7 @@ _HOMES = {
     'SimulatedFrame': 'phantom',
     'make_anatomy': 'surface',
     'make_centreline': 'anatomy',
+    'PhantomSamples': 'phantom_samples',
     'TrainingSamples': 'samples',
 }
 __all__ = sorted(_HOMES)

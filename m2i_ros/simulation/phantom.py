@@ -11,9 +11,10 @@ from m2i_ros.simulation import background, xray
 from m2i_ros.simulation.path_length import path_length
 from m2i_ros.simulation.surface import make_anatomy
 from m2i_ros.simulation.tubes import draw_tubes
-from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter
+from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
+from m2i_ros.simulation.visibility import grain, seen_segments, unevenness
 
-# A lumen counts as visible where contrast takes away this share of the rays.
+# A lumen counts as filled where contrast takes away this share of the rays.
 VISIBLE = 0.08
 _IODINE = xray.IODINE_PER_MG_ML[xray.ENERGIES_KEV.index(50.0)]
 # The concentration of contrast is smooth: it is mixed at a part of the resolution.
@@ -44,8 +45,9 @@ class SimulatedFrame:
     """One frame and its truth.
 
     image: (H, W) uint8, vessels dark. stamp: seconds from the first frame. T_image_model: (4, 4), metres, exact.
-    mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it (takes away more than 8% of the rays), collimator
-    applied. contrast: mean concentration along the centreline, 0 to 1.
+    mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it: takes away more than 8% of the rays, in vessels that
+    stand out of noise and background (`seen_segments`), collimator applied.
+    contrast: mean concentration along the centreline, 0 to 1.
     """
 
     image: np.ndarray
@@ -97,11 +99,7 @@ class Phantom:
         # Pictures are made as the source sees them, and flipped at the end.
         self._own_camera = Camera.from_detector(width, height, self.c_arm.source_to_detector, spacing)
         self.camera = self._own_camera.flipped() if mirrored else self._own_camera
-        self._settings = settings or xray.XRaySettings(
-            iodine_mg_ml=self._habit.iodine_mg_ml,
-            photons=8000.0,
-            latitude=(0.35, 0.0),  # room for the contrast
-        )
+        self._settings = settings or self.usual_settings(anatomy)
         self._T_isocentre_model = rigid(translation=-_middle(anatomy, self.model.centreline))
         self._arrival = flow_distance(self.model.centreline) / self._habit.flow
 
@@ -114,9 +112,14 @@ class Phantom:
         self._exposure = xray.exposure_control(line)
         y, x = np.mgrid[:height, :width]
         self._inside = np.hypot(x - (width - 1) / 2, y - (height - 1) / 2) < collimator * max(width, height) / 2
-        toned = xray.tone(xray.transmit(line + self._exposure, self._settings), self._settings)
+        empty = xray.transmit(line + self._exposure, self._settings)
+        toned = xray.tone(empty, self._settings)
         # The window is set once, so that the picture does not pump with the injection.
         self._ends = xray.limits(toned, self._settings, torch.from_numpy(self._inside)[None])
+        # What a vessel must stand out of to be seen.
+        self._empty, bare = xray.curve(empty, self._settings), self._display(toned)
+        noisy = self._display(xray.tone(self._exposed(empty, self._count), self._settings))
+        self._grain, self._clutter = (part[0].numpy() for part in (grain(noisy, bare), unevenness(bare)))
         self._catheter = _catheter(anatomy, self.model.centreline)
         self._phase = rng.uniform(0, 2 * np.pi, 2)
 
@@ -125,6 +128,12 @@ class Phantom:
         shift = (0.01 * np.cos(slide), 0.01 * np.sin(slide), 0.02 * rng.choice([-1, 1]))
         xi = (*shift, *(np.deg2rad(5) * turn / np.linalg.norm(turn)))
         self.initial_pose = perturb(T, xi, apply(T, self.model.centroid))
+
+    @staticmethod
+    def usual_settings(anatomy):
+        """Return the `XRaySettings` of fluoroscopy at a dose and a contrast that fit the anatomy."""
+        # The latitude leaves room for the contrast.
+        return xray.XRaySettings(iodine_mg_ml=_HABITS[anatomy].iodine_mg_ml, photons=8000.0, latitude=(0.35, 0.0))
 
     def __len__(self):
         return self._count
@@ -139,8 +148,8 @@ class Phantom:
         concentration = self._concentration(index / self.frame_rate)
         iodine, metal = self._moving(T, concentration)
         iodine *= np.float32(self._settings.iodine_mg_ml)
-        mask = np.where((iodine > VISIBLE / _IODINE) & self._inside, np.uint8(255), np.uint8(0))
-        image = self._picture(iodine, metal, index)
+        image, depth = self._picture(iodine, metal, index)
+        mask = np.where(self._seen(iodine, depth, T) & self._inside, np.uint8(255), np.uint8(0))
         if self._mirrored:
             image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
         return SimulatedFrame(image, index / self.frame_rate, T, mask, float(concentration.mean()))
@@ -195,13 +204,35 @@ class Phantom:
         return cv2.resize(filled / np.maximum(whole, 1e-9), size, interpolation=cv2.INTER_LINEAR)
 
     def _picture(self, iodine, metal, index):
-        """Return the (H, W) uint8 picture of the still background with iodine (m mg/ml) and metal (m) before it."""
+        """Return the (H, W) uint8 picture of the still background with iodine (m mg/ml) and metal (m) before it, and the
+        grey (H, W) that they take away, 0 to 1."""
+        settings = self._settings
         moving = (torch.from_numpy(part)[None] for part in (iodine, metal))
-        line = xray.line_integral(self._still, *moving) + self._exposure
-        noise = torch.randn(line.shape, generator=torch.Generator().manual_seed(self._seed * 1_000_003 + index))
-        exposure = xray.expose(xray.transmit(line, self._settings), self._settings, noise)
-        grey = xray.display(xray.tone(exposure, self._settings), self._ends, self._settings)[0]
-        return np.where(self._inside, (grey * 255).round().to(torch.uint8).numpy(), np.uint8(0))
+        signal = xray.transmit(xray.line_integral(self._still, *moving) + self._exposure, settings)
+        grey = self._display(xray.tone(self._exposed(signal, index), settings))[0]
+        image = np.where(self._inside, (grey * 255).round().to(torch.uint8).numpy(), np.uint8(0))
+        curve = xray.curve(signal, settings)
+        return image, (self._display(self._empty) - self._display(curve))[0].numpy()
+
+    def _exposed(self, signal, index):
+        noise = torch.randn(signal.shape, generator=torch.Generator().manual_seed(self._seed * 1_000_003 + index))
+        return xray.expose(signal, self._settings, noise)
+
+    def _display(self, toned):
+        return xray.display(toned, self._ends, self._settings)
+
+    def _seen(self, iodine, depth, T):
+        """Return the lumen (H, W) bool that can be seen: `depth` is the grey that contrast takes away."""
+        filled = iodine > VISIBLE / _IODINE
+        if not filled.any():
+            return filled
+        tree, camera = self.model.centreline, self._own_camera
+        points = apply(T, tree.points)
+        pixels, radii = camera.project(points), tree.radii * camera.fy / points[:, 2]
+        segments = seen_segments(pixels, radii, open_segments(tree)[0], depth, self._grain, self._clutter)
+        # A little wider than the lumen: which vessels are seen is asked, not where their walls are.
+        near = draw_tubes(pixels, 1.3 * radii + 2, np.zeros(len(segments)), segments, filled.shape)[1]
+        return filled & (near > 0)
 
 
 def _middle(anatomy, tree):

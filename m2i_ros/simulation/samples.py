@@ -13,6 +13,7 @@ from m2i_ros.simulation.anatomy import ANATOMIES, make_centreline
 from m2i_ros.simulation.patients import training_stream
 from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
+from m2i_ros.simulation.visibility import grain, seen_segments, unevenness
 
 # For each anatomy: its weight among the samples; its range of pixel sizes at the isocentre, metres; where it lies;
 # how its contrast is diluted (range, as a share); spread of the C-arm's angles, degrees.
@@ -23,20 +24,22 @@ _HABITS = {
     'aortic_arch': (0.12, (0.25e-3, 0.8e-3), background.chest, (0.04, 0.5), (30, 12)),
 }
 KINDS = {kind: _HABITS[kind] for kind in _HABITS if kind in ANATOMIES}
-EMPTY = 0.12
+EMPTY = 0.25
 SUBTRACTED = 0.33
 # Air kerma a frame at the detector, Gy: fluoroscopy takes some 20 nGy, which its recursive filter makes look like 60;
 # cine 200 nGy, subtraction 1 uGy and more (Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., ch. 9).
 DOSE = (60e-9, 1e-6)
 # Vessels thinner than this are visible as a haze that nobody draws, metres of radius.
 LEAST_RADIUS = 0.25e-3
+# Pixels of radius up to which a vessel is drawn as a thin one, and from which as a wide one.
+THIN, WIDE = 3.0, 8.0
 
 
 class TrainingSamples:
     """An endless iterator of batches (image, mask), both (B, 1, S, S) float32 torch tensors in [0, 1].
 
-    The mask is 1 on the lumen that can be seen: where contrast stands out of the noise, up to its edge at half
-    contrast. Catheters, leads and bones are not vessel. About 12% of the pictures show no contrast at all.
+    The mask is 1 on the lumen that can be seen: where contrast stands out of the noise, up to the wall, and in thin
+    vessels up to half contrast. Catheters, leads and bones are not vessel. A quarter of the pictures shows no contrast.
 
     size: S, pixels. seed: the same seed gives the same samples; give each worker its own.
     """
@@ -151,13 +154,11 @@ class TrainingSamples:
         bare = xray.display(clean + lost, ends, settings)
         clean = xray.display(clean, ends, settings)
         depth = (bare - clean).cpu().numpy()
-        bare = bare - xray.wide_blur(bare, 16.0)
-        clutter = xray.wide_blur(bare**2, 16.0).clamp(min=0).sqrt().cpu().numpy()
-        grain = xray.wide_blur((image - clean) ** 2, 4.0).clamp(min=0).sqrt().cpu().numpy()
+        clutter, noise_size = unevenness(bare).cpu().numpy(), grain(image, clean).cpu().numpy()
         label = np.zeros(vessel.shape, np.float32)
         for i, sample in enumerate(samples):
             if sample['lumen'] is not None:
-                label[i] = _visible_label(*sample['lumen'], depth[i], grain[i], clutter[i])
+                label[i] = _visible_label(*sample['lumen'], depth[i], noise_size[i], clutter[i])
 
         inverted = column([s['inverted'] for s in samples]) > 0
         image = torch.where(inverted, 1 - image, image)
@@ -277,8 +278,9 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
         lag = rng.choice([0.0, rng.uniform(0.02, 0.35)])
         kernel = xray.motion_kernel(velocity * rng.uniform(3e-3, 1e-2), lag, np.clip(velocity / 15, -9, 9))
         vessel = cv2.filter2D(vessel, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    # People draw the lumen's edge where the contrast is half, which the blur widens where the vessel is thin.
-    drawn = np.sqrt((radii_px - np.minimum(0.134 * radii_px, 0.7)) ** 2 + (0.8 * settings['blur']) ** 2)
+    # People draw a thin vessel's edge where the contrast is half, which the blur widens; of a wide one they see the wall.
+    thin = np.clip((WIDE - radii_px) / (WIDE - THIN), 0, 1)
+    drawn = np.sqrt((radii_px - 0.134 * thin * radii_px) ** 2 + (0.8 * thin * settings['blur']) ** 2)
     thick = (radii[segments] > LEAST_RADIUS).all(axis=1)
     return vessel, (pixels, drawn, segments[thick])
 
@@ -376,25 +378,9 @@ def _twigs(rng, pixels, pixel, shape):
 
 
 def _visible_label(pixels, radii_px, segments, contrast, grain, clutter):
-    """Return the label (H, W) of the lumen where it can be seen.
-
-    contrast: (H, W) grey that the contrast takes away; grain: (H, W) standard deviation of the noise, grey; clutter:
-    (H, W) that of what lies around. A vessel is seen where its contrast at the axis, summed over the patch an eye takes
-    in, stands out of the noise's sum (the model of Rose, J Opt Soc Am 1948;38:196: 5, and a little for noise that is
-    not white), and, if it is wide, out of what lies around.
-    """
-    shape = contrast.shape
-    at = np.rint(pixels)
-    on = ((at >= 0) & (at < shape[::-1])).all(axis=1)
-    at = np.where(on[:, None], at, 0).astype(int)
-    patch = 2 * radii_px * np.clip(6 * radii_px, 6, 20)
-    depth, noise, around = (part[at[:, 1], at[:, 0]] for part in (contrast, grain, clutter))
-    wide = np.clip(radii_px / 10, 0, 1)
-    visible = ~on | ((depth > 0.015) & (depth > 7 * noise / np.sqrt(patch)) & (depth > 0.7 * wide * around))
-    # Gaps and specks of a few points are chance, not sight.
-    share = np.convolve(visible.astype(float), np.full(11, 1 / 11), mode='same')
-    seen = segments[(share[segments] > 0.5).all(axis=1)]
-    return draw_tubes(pixels, radii_px, np.zeros(len(seen)), seen, shape)[1]
+    """Return the label (H, W) of the lumen where it can be seen; see `seen_segments`."""
+    seen = seen_segments(pixels, radii_px, segments, contrast, grain, clutter)
+    return draw_tubes(pixels, radii_px, np.zeros(len(seen)), seen, contrast.shape)[1]
 
 
 def _collimator(rng, shape):

@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from m2i_ros import simulation
 from m2i_ros.segmentation.collimator import valid_area
 from m2i_ros.segmentation.segmenter import at_network_size, normalise_grey
-from m2i_ros.simulation import TrainingSamples
+from m2i_ros.simulation import PhantomSamples, TrainingSamples
 from m2i_ros.training.augment import augment
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.pgm')
@@ -28,6 +29,7 @@ class StreamSettings:
 
     size: pixels a side. batch_size: pictures a step, of each process. share: of the steps, beside the other streams'.
     real_fraction: share of the real pictures in a batch.
+    phantoms: share of the simulated frames that are of whole injections (`PhantomSamples`).
     pool: simulated frames made at a time. reuse: how often each of them is shown, augmented anew each time.
     """
 
@@ -35,14 +37,16 @@ class StreamSettings:
     batch_size: int = 16
     share: float = 1.0
     real_fraction: float = 0.0
+    phantoms: float = 0.0
     pool: int = 512
     reuse: int = 3
 
     def __post_init__(self):
         if min(self.size, self.batch_size, self.pool, self.reuse) < 1 or self.share <= 0:
             raise ValueError(f'{self}: size, batch_size, pool, reuse and share must be above 0')
-        if not 0 <= self.real_fraction <= 1:
-            raise ValueError(f'real_fraction {self.real_fraction}: a share between 0 and 1 is needed')
+        for name in ('real_fraction', 'phantoms'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f'{name} {getattr(self, name)}: a share between 0 and 1 is needed')
         if self.pool * self.reuse < self.simulated:
             raise ValueError(f'pool {self.pool} shown {self.reuse} times does not fill a batch of {self.batch_size}')
 
@@ -127,7 +131,7 @@ class _Pool:
         index, turn = divmod(turn, stream.pool * stream.reuse // stream.simulated)
         if index != self._index:
             self._index = index
-            self._pairs = simulated_pairs(stream.pool, stream.size, [*seed, index], self._cache)
+            self._pairs = simulated_pairs(stream.pool, stream.size, [*seed, index], self._cache, stream.phantoms)
             shuffle = np.random.default_rng([*seed, index, 1])
             self._order = np.concatenate([shuffle.permutation(stream.pool) for _ in range(stream.reuse)])
         return [self._pairs[i] for i in self._order[turn * stream.simulated : (turn + 1) * stream.simulated]]
@@ -163,20 +167,22 @@ def _prepare_worker(worker):
     cv2.setNumThreads(0)
 
 
-def simulated_pairs(count, size, seed, cache=''):
+def simulated_pairs(count, size, seed, cache='', phantoms=0.0):
     """List of `count` simulated (image, mask), both (size, size) uint8, mask 0 or 255; a seed is a list of numbers.
 
     cache: folder to find them in, or to keep them for the next time. A changed simulation makes them anew.
+    phantoms: share of them that `PhantomSamples` draws; `TrainingSamples` draws the others.
     """
     file = None
     if cache:
-        name = '-'.join(str(number) for number in [_simulation_hash(), size, count, *seed])
+        name = '-'.join(str(number) for number in [_simulation_hash(), size, count, round(1000 * phantoms), *seed])
         file = Path(cache).expanduser() / f'{name}.npz'
         if file.exists():
             with np.load(file) as kept:
                 return list(zip(kept['images'], kept['masks']))
-    samples = TrainingSamples(size=size, seed=int(np.random.SeedSequence(seed).generate_state(1)[0]), batch_size=8)
-    pairs = []
+    stream = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    pairs = list(islice(PhantomSamples(size, stream), round(phantoms * count)))
+    samples = TrainingSamples(size=size, seed=stream, batch_size=8)
     while len(pairs) < count:
         images, masks = (tensor.numpy() for tensor in next(samples))
         for image, mask in zip(images, masks):

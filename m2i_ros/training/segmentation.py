@@ -51,6 +51,7 @@ class TrainingSettings:
     validate_every: int = 500
     validation_frames: int = 96
     validation_size: int = 0
+    validation_phantoms: float = 0.0
     validation_real: tuple = ()
     patience: int = 0
     checkpoint_every: float = 180.0
@@ -238,7 +239,9 @@ class SegmentationTraining:
         share of both."""
         settings = self.settings
         size = settings.validation_size or max(stream.size for stream in settings.data.streams)
-        pairs = simulated_pairs(settings.validation_frames, size, [settings.seed, 4], settings.data.cache)
+        pairs = simulated_pairs(
+            settings.validation_frames, size, [settings.seed, 4], settings.data.cache, settings.validation_phantoms
+        )
         together = max(1, VALIDATION_BATCH // size**2)
         simulated = [collate(pairs[i : i + together]) for i in range(0, len(pairs), together)]
         real = [collate([pair]) for pair in network_pairs(settings.validation_real)]

@@ -1,0 +1,37 @@
+"""Which vessels of a picture can be seen: nobody can find what is lost in the noise or in what lies around."""
+
+import numpy as np
+
+from m2i_ros.simulation import xray
+
+
+def unevenness(bare):
+    """Return the standard deviation (B, H, W), grey, of what lies around, of pictures (B, H, W) without contrast."""
+    bare = bare - xray.wide_blur(bare, 16.0)
+    return xray.wide_blur(bare**2, 16.0).clamp(min=0).sqrt()
+
+
+def grain(image, clean):
+    """Return the standard deviation (B, H, W), grey, of the noise in pictures (B, H, W), given them without noise."""
+    return xray.wide_blur((image - clean) ** 2, 4.0).clamp(min=0).sqrt()
+
+
+def seen_segments(pixels, radii_px, segments, contrast, grain, clutter):
+    """Return those of the segments (E, 2) of a tree that can be seen.
+
+    pixels: (N, 2) projected axis points. radii_px: (N,) pixels. contrast: (H, W) grey that the contrast takes away.
+    grain, clutter: (H, W) grey, see `grain` and `unevenness`. A vessel is seen where its contrast at the axis, summed
+    over the patch an eye takes in, stands out of the noise's sum (the model of Rose, J Opt Soc Am 1948;38:196: 5, and a
+    little for noise that is not white), and, if it is wide, out of what lies around.
+    """
+    shape = contrast.shape
+    at = np.rint(pixels)
+    on = ((at >= 0) & (at < shape[::-1])).all(axis=1)
+    at = np.where(on[:, None], at, 0).astype(int)
+    patch = 2 * radii_px * np.clip(6 * radii_px, 6, 20)
+    depth, noise, around = (part[at[:, 1], at[:, 0]] for part in (contrast, grain, clutter))
+    wide = np.clip(radii_px / 10, 0, 1)
+    visible = ~on | ((depth > 0.015) & (depth > 7 * noise / np.sqrt(patch)) & (depth > 0.7 * wide * around))
+    # Gaps and specks of a few points are chance, not sight.
+    share = np.convolve(visible.astype(float), np.full(11, 1 / 11), mode='same')
+    return segments[(share[segments] > 0.5).all(axis=1)]
