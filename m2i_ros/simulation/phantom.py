@@ -45,8 +45,8 @@ class SimulatedFrame:
     """One frame and its truth.
 
     image: (H, W) uint8, vessels dark. stamp: seconds from the first frame. T_image_model: (4, 4), metres, exact.
-    mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it: takes away more than 8% of the rays, in vessels that
-    stand out of noise and background (`seen_segments`), collimator applied.
+    mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it: takes away more than 8% of the rays, in vessels
+    that stand out of noise and background (`seen_segments`), collimator applied.
     contrast: mean concentration along the centreline, 0 to 1.
     """
 
@@ -204,8 +204,8 @@ class Phantom:
         return cv2.resize(filled / np.maximum(whole, 1e-9), size, interpolation=cv2.INTER_LINEAR)
 
     def _picture(self, iodine, metal, index):
-        """Return the (H, W) uint8 picture of the still background with iodine (m mg/ml) and metal (m) before it, and the
-        grey (H, W) that they take away, 0 to 1."""
+        """Return the (H, W) uint8 picture of the still background with iodine (m mg/ml) and metal (m) before it, and
+        the grey (H, W) that they take away, 0 to 1."""
         settings = self._settings
         moving = (torch.from_numpy(part)[None] for part in (iodine, metal))
         signal = xray.transmit(xray.line_integral(self._still, *moving) + self._exposure, settings)

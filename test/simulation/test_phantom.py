@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,14 @@ def test_before_the_injection_there_is_nothing_to_see_and_later_much(phantom, fu
     assert not phantom[0].mask.any() and phantom[0].contrast < 0.01
     assert full.contrast > 0.9
     assert 0.03 < (full.mask > 0).mean() < 0.4
+
+
+def test_what_the_noise_hides_is_not_in_the_mask():
+    faint = replace(Phantom.usual_settings('iliofemoral'), iodine_mg_ml=20.0)
+    shown = Phantom('iliofemoral', seed=2, settings=faint, **SIZE)[20].mask
+    hidden = Phantom('iliofemoral', seed=2, settings=replace(faint, photons=3.0), **SIZE)[20].mask
+    assert np.count_nonzero(hidden) < 0.5 * np.count_nonzero(shown)
+    assert not (hidden & ~shown).any()
 
 
 def test_vessels_are_dark_where_the_mask_says(phantom, full):

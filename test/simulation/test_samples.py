@@ -30,15 +30,15 @@ def test_the_same_seed_gives_the_same_samples(batches):
     assert not torch.equal(batches[0][0], other)
 
 
-def test_about_one_scene_in_eight_has_no_contrast():
+def test_about_one_scene_in_four_has_no_contrast():
     samples = TrainingSamples(size=32, seed=1)
     empty = np.mean([samples._sample()['lumen'] is None for _ in range(200)])
-    assert 0.06 < empty < 0.2
+    assert 0.17 < empty < 0.33
 
 
 def test_most_samples_show_vessels_and_some_none(batches):
     share = np.concatenate([(m.flatten(1).mean(1) > 0).numpy() for _, m in batches]).mean()
-    assert 0.6 < share < 1.0
+    assert 0.45 < share < 0.9
 
 
 def test_vessels_differ_from_what_is_beside_them(batches):

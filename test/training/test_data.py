@@ -1,4 +1,4 @@
-from itertools import islice
+from itertools import islice, repeat
 from types import SimpleNamespace
 
 import cv2
@@ -91,9 +91,16 @@ def test_kept_frames_are_those_that_would_be_made(tmp_path, monkeypatch):
         simulated_pairs(3, 64, [1, 2], str(tmp_path))
 
 
+def test_a_share_of_the_frames_is_of_whole_injections(monkeypatch):
+    injection = np.full((64, 64), 7, np.uint8), np.zeros((64, 64), np.uint8)
+    monkeypatch.setattr(data, 'PhantomSamples', lambda size, seed: repeat(injection))
+    images = [image for image, _ in simulated_pairs(8, 64, [1, 2], phantoms=0.25)]
+    assert [bool((image == 7).all()) for image in images] == 2 * [True] + 6 * [False]
+
+
 def test_each_simulated_frame_is_shown_as_often_as_asked(monkeypatch):
     shown, pool = [], [(np.zeros((32, 32), np.uint8), np.zeros((32, 32), np.uint8)) for _ in range(6)]
-    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache: pool)
+    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache, phantoms: pool)
     monkeypatch.setattr(data, 'augment', lambda image, mask, size, rng: (image, mask))
     monkeypatch.setattr(data, 'collate', shown.extend)
     settings = one_stream(size=32, batch_size=2, pool=6, reuse=3)
@@ -110,7 +117,7 @@ def test_real_pictures_have_their_share_of_a_batch(real):
     settings = one_stream((real,), size=64, batch_size=4, pool=8, reuse=1, real_fraction=0.5)
     _, target = next(iter(TrainingBatches(settings, 0)))
     assert (target.mean((1, 2, 3))[2:] > 0.95).all()
-    assert (target.mean((1, 2, 3))[:2] < 0.95).all()
+    assert target.mean((1, 2, 3))[:2].min() < 0.95
 
 
 @pytest.mark.parametrize('strong', [False, True])
@@ -176,3 +183,5 @@ def test_settings_that_contradict_each_other_are_refused():
         StreamSettings(pool=2, reuse=1, batch_size=4)
     with pytest.raises(ValueError, match='above 0'):
         StreamSettings(share=0)
+    with pytest.raises(ValueError, match='phantoms 1.5'):
+        StreamSettings(phantoms=1.5)
