@@ -278,7 +278,7 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
         lag = rng.choice([0.0, rng.uniform(0.02, 0.35)])
         kernel = xray.motion_kernel(velocity * rng.uniform(3e-3, 1e-2), lag, np.clip(velocity / 15, -9, 9))
         vessel = cv2.filter2D(vessel, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    # People draw a thin vessel's edge where the contrast is half, which the blur widens; of wide ones they see the wall.
+    # People draw a thin vessel's edge where the contrast is half, which the blur widens; a wide one to its wall.
     thin = np.clip((WIDE - radii_px) / (WIDE - THIN), 0, 1)
     drawn = np.sqrt((radii_px - 0.134 * thin * radii_px) ** 2 + (0.8 * thin * settings['blur']) ** 2)
     thick = (radii[segments] > LEAST_RADIUS).all(axis=1)
