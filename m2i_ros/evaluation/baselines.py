@@ -27,7 +27,7 @@ def refinement(case, T_start):
     full = view_of(case.vessels, case.camera)
     half = full.reduced(0.5)
     for view, scales in ((half.reduced(0.5), CAPTURE_SCALES), (half, SEARCH_SCALES), (full, FINE_SCALES)):
-        T = refine(surface, view.contour, view.camera, T, prior, scales).T_image_model
+        T = refine(surface, (view,), T, prior, scales).T_image_model
     return T
 
 

@@ -1,4 +1,4 @@
-"""Refinement: the model's occluding contour onto the mask's contour, on SE(3)."""
+"""Refinement: the model's occluding contour onto the contours of one or more masks, on SE(3)."""
 
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from m2i_ros.registration.uncertainty import change_pivot
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
 CORRELATION = 22.0  # pixels of contour whose errors are one error: so that 90 to 99% lie in the 95% ellipsoid
+MIN_SWAY = 1e-4  # metres: how two image frames lie to each other is never believed to be known better
 STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
 MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
 CLOSE = 3.0  # pixels within which a contour counts as explained
@@ -33,15 +34,16 @@ class Prior:
 class Fit:
     """A refined pose with its evidence.
 
-    T_image_model: (4, 4). covariance: (6, 6), pivot at the model origin's position: contour and prior together.
-    offset: pixels by which the mask is fatter than the model. cost: share of contour unexplained, robust, in [0, 1].
-    residual: root mean square distance of matched contours, pixels. model_share, mask_share: of the model's contour in
-    view, and of the mask's, within `CLOSE` of the other.
+    T_image_model: (4, 4). covariance: (6, 6), pivot at the model origin's position: contours and prior together.
+    offsets: (V,) pixels by which each view's mask is fatter than the model. cost: share of contour unexplained, robust,
+    in [0, 1]; the mean over views. Of the rest, the worst view's: residual: root mean square distance of matched
+    contours, in pixels of the first view. model_share, mask_share: of the model's contour in view, and of the mask's,
+    within `CLOSE` of the other.
     """
 
     T_image_model: np.ndarray
     covariance: np.ndarray
-    offset: float
+    offsets: np.ndarray
     cost: float
     residual: float
     model_share: float
@@ -163,32 +165,42 @@ def _place(T, point):
 
 
 @njit(cache=True, nogil=True)
-def _posterior(T, offset, weight, scale, cost, H, g, centre, prior_R, prior_centre, W):
-    """Return the negative log likelihood, its information (7, 7) and gradient (7,): contour, prior and offset."""
+def _posterior(T, own, precisions, weights, scale, costs, H, g, A, centre, prior_R, prior_centre, W):
+    """Return the negative log likelihood, its information (n, n) and gradient (n,): contours, prior, own unknowns.
+
+    H (V, 7, 7), g (V, 7): each view's normal equations in its own frame, which A (V, 7, n) brings to all unknowns.
+    """
+    n = A.shape[2]
+    total, information, gradient = 0.0, np.zeros((n, n)), np.zeros(n)
+    for v in range(A.shape[0]):
+        information += weights[v] * (A[v].T @ H[v] @ A[v])
+        gradient += weights[v] * (A[v].T @ g[v])
+        total += weights[v] * scale * scale * costs[v]
     xi = np.empty(6)
     xi[:3] = _place(T, centre) - prior_centre
     xi[3:] = _rotation_vector(np.ascontiguousarray(T[:3, :3]) @ prior_R.T)
     pull = W @ xi
-    information, gradient = weight * H, weight * g
     information[:6, :6] += W
     gradient[:6] += pull
-    information[6, 6] += OFFSET_SIGMA**-2
-    gradient[6] += offset * OFFSET_SIGMA**-2
-    total = weight * scale * scale * cost + (xi * pull).sum() + (offset / OFFSET_SIGMA) ** 2
+    total += (xi * pull).sum()
+    for i in range(own.size):
+        information[6 + i, 6 + i] += precisions[i]
+        gradient[6 + i] += own[i] * precisions[i]
+        total += own[i] * own[i] * precisions[i]
     return 0.5 * total, information, gradient
 
 
 @njit(cache=True, nogil=True)
-def _step(T, offset, information, gradient, damping, centre):
-    """Return the next pose (4, 4) and offset of Levenberg-Marquardt, and the gain to expect.
+def _step(T, own, information, gradient, damping, centre):
+    """Return the next pose (4, 4) and own unknowns of Levenberg-Marquardt, and the gain to expect.
 
     As `geometry.perturb` does it, about the model point `centre`, with depth damped along its ray.
     """
     c = _place(T, centre)
-    B = np.eye(7)
+    B = np.eye(gradient.size)
     B[:3, 2] = c / np.sqrt((c * c).sum())
     M = B.T @ information @ B
-    for i in range(7):
+    for i in range(gradient.size):
         M[i, i] *= 1 + damping
     step = -(B @ np.linalg.solve(M, B.T @ gradient))
     w = step[3:6]
@@ -200,109 +212,138 @@ def _step(T, offset, information, gradient, damping, centre):
     out = np.eye(4)
     out[:3, :3] = R @ np.ascontiguousarray(T[:3, :3])
     out[:3, 3] = R @ (T[:3, 3] - c) + c + step[:3]
-    return out, offset + step[6], -(gradient * step).sum()
+    return out, own + step[6:], -(gradient * step).sum()
 
 
-def refine(surface, contour, camera, T_image_model, prior, scales, steps=8):
+def refine(surface, views, T_image_model, prior, scales, steps=8):
     """Return the `Fit` that starts from T_image_model (4, 4) and moves through `scales`.
 
-    surface: ContourSurface. contour: MaskContour of a picture of `camera`'s size. prior: Prior.
+    surface: ContourSurface. views: `View`s, the first one in the image frame. prior: Prior.
     scales: pixels, falling: distances well above one count little (Geman-McClure). steps: at most, at each scale.
 
-    Levenberg-Marquardt over seven unknowns: translation along x, y and the ray through the model's centre, rotation
-    about that centre, and a common offset between the contours, without which a mask that is too fat pulls the model
-    towards the source. The occluding contour is taken anew at each step.
+    Levenberg-Marquardt over translation along x, y and the ray through the model's centre, rotation about that centre,
+    and for each view a common offset between the contours, without which a mask that is too fat pulls the model towards
+    its source. Views after the first have two unknowns more: where the anatomy, seen at another moment, or the X-ray
+    system is elsewhere in their plane by some `View.sway`. The views' normal equations add up, each weighted by its own
+    noise: their masks' errors are independent. The occluding contours are taken anew at each step.
     """
-    problem = _Problem(surface, contour, camera, T_image_model, prior)
-    T, offset = np.ascontiguousarray(T_image_model, dtype=np.float64), 0.0
+    problem = _Problem(surface, views, T_image_model, prior)
+    T, own = np.ascontiguousarray(T_image_model, dtype=np.float64), np.zeros(len(problem.precisions))
     for scale in scales:
         damping = 1e-3
-        evidence = problem.evidence(T, offset, scale)
-        weight = evidence.weight(scale / 2)
-        total, information, gradient = problem.posterior(T, offset, evidence, weight)
+        evidence = problem.evidence(T, own, scale)
+        weights = evidence.weights(np.full(len(views), scale / 2))
+        total, information, gradient = problem.posterior(T, own, evidence, weights)
         for _ in range(steps):
-            T_next, offset_next, gain = _step(T, offset, information, gradient, damping, problem.centre)
-            evidence_next = problem.evidence(T_next, offset_next, scale)
-            posterior = problem.posterior(T_next, offset_next, evidence_next, weight)
+            T_next, own_next, gain = _step(T, own, information, gradient, damping, problem.centre)
+            evidence_next = problem.evidence(T_next, own_next, scale)
+            posterior = problem.posterior(T_next, own_next, evidence_next, weights)
             if posterior[0] < total:
-                T, offset, evidence, damping = T_next, offset_next, evidence_next, damping / 5
+                T, own, evidence, damping = T_next, own_next, evidence_next, damping / 5
                 total, information, gradient = posterior
             else:
                 damping = max(10 * damping, 1e-2)
             if gain < ENOUGH:
                 break
 
-    weight = evidence.weight(max(evidence.noise(), MIN_NOISE))
-    _, information, _ = problem.posterior(T, offset, evidence, weight)
+    weights = evidence.weights(np.maximum(evidence.noise(), MIN_NOISE))
+    _, information, _ = problem.posterior(T, own, evidence, weights)
     A = change_pivot(apply(T, problem.centre), T[:3, 3])
     return Fit(
         T,
         A @ np.linalg.inv(information)[:6, :6] @ A.T,
-        offset,
-        evidence.cost,
-        evidence.residual,
-        evidence.model_share,
-        evidence.mask_share,
+        own[: len(views)],
+        float(evidence.costs.mean()),
+        float((evidence.residuals * problem.pixel_sizes(T)).max()),
+        float(evidence.model_shares.min()),
+        float(evidence.mask_shares.min()),
     )
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What the contours say of one pose at one scale; see `_normal_equations`."""
+    """What the contours of V views say of one pose at one scale, each (V, ...); see `_normal_equations`."""
 
     H: np.ndarray
     g: np.ndarray
     scale: float
-    cost: float
-    length: float
-    residual: float
-    model_share: float
-    mask_share: float
+    costs: np.ndarray
+    lengths: np.ndarray
+    residuals: np.ndarray
+    model_shares: np.ndarray
+    mask_shares: np.ndarray
 
     def noise(self):
-        """Return the pixels of error that would explain the robust cost: matched and unmatched contour alike."""
-        return self.scale * np.sqrt(self.cost / max(1 - self.cost, 1e-9))
+        """Return the pixels of error that would explain the robust costs: matched and unmatched contour alike."""
+        return self.scale * np.sqrt(self.costs / np.maximum(1 - self.costs, 1e-9))
 
-    def weight(self, noise):
-        """Return how many independent pieces of contour there are, over the variance of each: noise in pixels."""
-        return self.length / (CORRELATION * noise**2)
+    def weights(self, noise):
+        """Return how many independent pieces of contour there are, over the variance of each: noise (V,) in pixels."""
+        return self.lengths / (CORRELATION * noise**2)
 
 
 class _Problem:
-    """One refinement: the contours, and the prior about the model's centre in view."""
+    """One refinement: the contours, and the prior about the model's centre in the first view.
 
-    def __init__(self, surface, contour, camera, T_image_model, prior):
-        self.surface, self.contour = surface, contour
-        self.K = (camera.fx, camera.fy, camera.cx, camera.cy)
-        self.picture = np.zeros((camera.height, camera.width), np.uint8)
-        self.drawn = None  # the projected vertices in the picture
-        self.centre = _visible_centre(surface, T_image_model, camera)
+    Unknowns: six of the pose, an offset for each view, two of sway for each but the first.
+    """
+
+    def __init__(self, surface, views, T_image_model, prior):
+        self.surface, self.views = surface, views
+        self.pictures = [np.zeros((view.camera.height, view.camera.width), np.uint8) for view in views]
+        self.drawn = [None] * len(views)  # the projected vertices in each picture
+        self.centre = _visible_centre(surface, T_image_model, views[0].camera)
         self.prior_R = np.ascontiguousarray(prior.T_image_model[:3, :3], dtype=np.float64)
         self.prior_centre = apply(prior.T_image_model, self.centre)
         A = change_pivot(self.prior_centre, prior.T_image_model[:3, 3])
         self.W = A.T @ np.linalg.solve(prior.covariance, A)
+        sways = [max(view.sway, MIN_SWAY) ** -2 for view in views[1:]]
+        self.precisions = np.array([OFFSET_SIGMA**-2] * len(views) + [p for p in sways for _ in range(2)])
+        self.A = np.zeros((len(views), 7, 6 + len(self.precisions)))
+        for v, view in enumerate(views):
+            self.A[v, :3, :3] = self.A[v, 3:6, 3:6] = view.T_view_image[:3, :3]
+            self.A[v, 6, 6 + v] = 1
+            if v:
+                self.A[v, :2, self._sway(v)] = np.eye(2)
 
-    def evidence(self, T, offset, scale):
-        surface, contour = self.surface, self.contour
-        uvz = project_vertices(surface.vertices, T, *self.K)
-        if self.drawn is None or np.abs(uvz[:, :2] - self.drawn[:, :2]).max() > STALE:
-            self.picture[:] = 0
-            fill_faces(uvz, surface.faces, self.picture)
-            self.drawn = uvz
-        samples = occluding_contour(surface.faces, surface.normals, T, *self.K, uvz, self.picture, contour.inside)
-        H, g = np.empty((7, 7)), np.empty(7)
-        statistics = _normal_equations(
-            samples, contour.points, contour.normals, contour.lengths, apply(T, self.centre), *self.K[:2], offset,
-            scale, H, g,
-        )  # fmt: skip
+    def evidence(self, T, own, scale):
+        surface, count = self.surface, len(self.views)
+        H, g, statistics = np.empty((count, 7, 7)), np.empty((count, 7)), np.empty((5, count))
+        for v, view in enumerate(self.views):
+            camera, contour, T_view = view.camera, view.contour, view.T_view_image @ T
+            if v:
+                T_view[:2, 3] += own[self._sway(v, -6)]
+            K = (camera.fx, camera.fy, camera.cx, camera.cy)
+            uvz = project_vertices(surface.vertices, T_view, *K)
+            if self.drawn[v] is None or np.abs(uvz[:, :2] - self.drawn[v][:, :2]).max() > STALE:
+                self.pictures[v][:] = 0
+                fill_faces(uvz, surface.faces, self.pictures[v])
+                self.drawn[v] = uvz
+            samples = occluding_contour(
+                surface.faces, surface.normals, T_view, *K, uvz, self.pictures[v], contour.inside
+            )
+            statistics[:, v] = _normal_equations(
+                samples, contour.points, contour.normals, contour.lengths, apply(T_view, self.centre), *K[:2], own[v],
+                scale, H[v], g[v],
+            )  # fmt: skip
         return _Evidence(H, g, scale, *statistics)
 
-    def posterior(self, T, offset, evidence, weight):
-        """Return the negative log likelihood, its information (7, 7) and gradient (7,): contour, prior and offset."""
+    def posterior(self, T, own, evidence, weights):
+        """Return the negative log likelihood, its information (n, n) and gradient (n,); see `_posterior`."""
         e = evidence
         return _posterior(
-            T, offset, weight, e.scale, e.cost, e.H, e.g, self.centre, self.prior_R, self.prior_centre, self.W
-        )
+            T, own, self.precisions, weights, e.scale, e.costs, e.H, e.g, self.A, self.centre, self.prior_R,
+            self.prior_centre, self.W,
+        )  # fmt: skip
+
+    def pixel_sizes(self, T):
+        """Return (V,) how many pixels of the first view one of each view is, at the model's centre."""
+        sizes = [apply(view.T_view_image @ T, self.centre)[2] / view.camera.fy for view in self.views]
+        return np.array(sizes) / sizes[0]
+
+    def _sway(self, v, shift=0):
+        first = 6 + len(self.views) + 2 * (v - 1) + shift
+        return slice(first, first + 2)
 
 
 def _visible_centre(surface, T, camera):

@@ -36,6 +36,7 @@ class Registration:
     recall, precision: of the projected model against the mask, inside the valid region; NaN without an estimate.
     residual_mm: root mean square distance between mask and model contours where they match (within 3 px), at the
     model's depth; NaN likewise. evidence: what the probability was made of; None where the pose was not fitted now.
+    views: that the pose rests upon. second: in words, why a second view that was there was not used; else empty.
     """
 
     state: State
@@ -48,3 +49,5 @@ class Registration:
     precision: float = float('nan')
     residual_mm: float = float('nan')
     evidence: Evidence | None = None
+    views: int = 1
+    second: str = ''

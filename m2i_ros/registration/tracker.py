@@ -23,7 +23,7 @@ from m2i_ros.registration.contour import ContourSurface
 from m2i_ros.registration.matching import Matcher
 from m2i_ros.registration.refine import Prior, refine
 from m2i_ros.registration.result import Registration, State
-from m2i_ros.registration.search import PriorProposer, best_shifts
+from m2i_ros.registration.search import PriorProposer, best_depths, best_shifts
 from m2i_ros.registration.settings import RegistrationSettings
 from m2i_ros.registration.uncertainty import isotropic
 from m2i_ros.registration.view import view_of
@@ -62,7 +62,8 @@ class Registrar:
     model: VesselModel, or None; can be set at any time, which drops the track. settings: RegistrationSettings; can be
     replaced at any time.
 
-    One thread at a time. Only a frame's `mask` and `valid` are used. Same frames, same answers.
+    One thread at a time. Only a frame's `mask` and `valid` are used. Same frames, same answers. Inside, a frame's views
+    go as a tuple, the first one in front.
     """
 
     def __init__(self, model=None, settings=None):
@@ -111,10 +112,12 @@ class Registrar:
         self._initial = (np.array(T_image_model, dtype=float), covariance)
         self.reset()
 
-    def register(self, vessels, camera, stamp):
+    def register(self, vessels, camera, stamp, second=None):
         """Return the `Registration` of one frame.
 
         vessels: VesselMask of the camera's size. camera: Camera, or None where it is not known. stamp: seconds.
+        second: `SecondView`, or None. Where it shows no vessels, or the pose is not believed with it, the first view
+        goes alone.
         Raises ValueError where mask and camera differ in size.
         """
         missing = self._missing(camera)
@@ -137,10 +140,20 @@ class Registrar:
         elapsed = 0.0 if self._stamp is None else stamp - self._stamp
         self._camera, self._stamp = camera, stamp
 
-        full = view_of(vessels, camera)
-        half = full.reduced(0.5)
-        filling = self._filling(full, elapsed)
-        return self._search(full, half, stamp, filling) if self._track is None else self._follow(full, half, stamp)
+        full = (view_of(vessels, camera),)
+        if second is not None:
+            speed = FIRST_SPEED if self._track is None else self._track.speed
+            full += (view_of(second.vessels, second.camera, second.T_view_image, speed * second.apart),)
+        half = tuple(view.reduced(0.5) for view in full)
+        filling = self._filling(full[0], elapsed)
+        missing = ''.join(map(self._unseen, half[1:]))
+        if missing:
+            full, half = full[:1], half[:1]
+        search = self._track is None
+        result = self._search(full, half, stamp, filling) if search else self._follow(full, half, stamp)
+        if second is not None and result.evidence is not None and result.views == 1:
+            result = replace(result, second=missing or 'it does not agree with the first')
+        return result
 
     def _missing(self, camera):
         if self._model is None:
@@ -151,9 +164,16 @@ class Registrar:
             return 'no initial pose: give one, or the C-arm angles'
         return ''
 
+    def _unseen(self, half):
+        """Return why a view other than the first is of no use now, or ''."""
+        if self._track is None:
+            return 'too little vessel in it' if _area(half) < self.settings.min_vessel_fraction else ''
+        contrast = self._contrast(half, self._track.prior.T_image_model)
+        return 'no contrast in it' if contrast < self.settings.min_contrast else ''
+
     def _filling(self, view, elapsed):
         """Return the relative growth of the vessel area per second since the last frame, and keep the area."""
-        before, self._area = self._area, np.count_nonzero(view.mask > 127) / max(np.count_nonzero(view.valid), 1)
+        before, self._area = self._area, _area(view)
         return (
             (self._area - before) / (self._area * elapsed) if before is not None and self._area > 0 < elapsed else 0.0
         )
@@ -181,9 +201,18 @@ class Registrar:
             return Registration(State.SEARCHING, reason='contrast is filling in')
         if self._searched is not None and stamp - self._searched < s.search_interval:
             return Registration(State.SEARCHING, reason='the last search found nothing; the next one follows')
+        found = self._attempt(full, half, stamp)
+        if not found.accepted and len(full) > 1:
+            alone = self._attempt(full[:1], half[:1], stamp)
+            found = alone if alone.accepted else found
+        self._searched = None if found.accepted else stamp
+        return found
+
+    def _attempt(self, full, half, stamp):
+        """Return the `Registration` that a search finds in these views."""
+        s = self.settings
         overlap, candidates = self._candidates(full)
         if overlap < s.min_overlap:
-            self._searched = stamp
             reason = f'no start overlaps the vessels by more than {100 * overlap:.0f}%'
             return Registration(State.SEARCHING, reason=reason)
         # Two at a time: the compiled loops, where nearly all of the time goes, run side by side.
@@ -192,51 +221,67 @@ class Registrar:
             coarse.sort(key=lambda pair: pair[0].cost)
             fits = list(pool.map(self._fine_fit(full), coarse[:FINALISTS]))
         best = min(fits, key=lambda fit: fit.cost)
-        points = points_in_view(self._surface, best.T_image_model, full)
+        points = points_in_view(self._surface, best.T_image_model, full[0])
         others = [
-            half.overlap(self._surface, T)[0]
+            self._overlap(half, T)
             for T in [f.T_image_model for f, _ in coarse[FINALISTS:]] + [f.T_image_model for f in fits if f is not best]
-            if distance_mm(best.T_image_model, T, points, full.camera) > RIVAL_DISTANCE * s.accept_mm
+            if max(
+                distance_mm(view.T_view_image @ best.T_image_model, view.T_view_image @ T, points, view.camera)
+                for view in full
+            )
+            > RIVAL_DISTANCE * s.accept_mm
         ]
-        rival = max(others, default=0.0) / max(half.overlap(self._surface, best.T_image_model)[0], 1e-6)
-        evidence = evidence_of(best, points, full.camera, rival)
-        judgement = judge(evidence, s)
-        self._searched = None if judgement.accepted else stamp
-        return self._report(best, evidence, judgement, full, points, stamp, State.SEARCHING)
+        rival = max(others, default=0.0) / max(self._overlap(half, best.T_image_model), 1e-6)
+        evidence = evidence_of(best, points, full[0].camera, rival)
+        return self._report(best, evidence, judge(evidence, s), full[0], points, stamp, State.SEARCHING)
+
+    def _overlap(self, views, T):
+        """Return the mean overlap (Dice) of the projected model with the vessels over views."""
+        return sum(view.overlap(self._surface, T)[0] for view in views) / len(views)
 
     def _coarse_fit(self, half):
         """Return the function from (pose, prior) to its (`Fit`, prior) at a quarter, then half of the size."""
-        quarter = half.reduced(0.5)
-        contours = quarter.contour, half.contour  # before the threads part
+        quarter = tuple(view.reduced(0.5) for view in half)
+        _take_contours(quarter + half)
 
         def fit(candidate):
             T, prior = candidate
-            T = refine(self._surface, contours[0], quarter.camera, T, prior, CAPTURE_SCALES).T_image_model
-            return refine(self._surface, contours[1], half.camera, T, prior, SEARCH_SCALES), prior
+            T = refine(self._surface, quarter, T, prior, CAPTURE_SCALES).T_image_model
+            return refine(self._surface, half, T, prior, SEARCH_SCALES), prior
 
         return fit
 
     def _fine_fit(self, full):
         """Return the function from (`Fit`, prior) to the `Fit` at full size."""
-        contour = full.contour
-        return lambda pair: refine(self._surface, contour, full.camera, pair[0].T_image_model, pair[1], FINE_SCALES)
+        _take_contours(full)
+        return lambda pair: refine(self._surface, full, pair[0].T_image_model, pair[1], FINE_SCALES)
 
     def _candidates(self, full):
-        """Return the best overlap of all starts, shifted in plane, and the most promising (pose, prior) of them."""
+        """Return the best overlap of all starts, shifted in plane, and the most promising (pose, prior) of them.
+
+        In plane of the first view; then, where there is another, along the first one's rays.
+        """
         s = self.settings
         priors = [self._initial_prior()] + ([self._broad(self._last_prior.T_image_model)] if self._last_prior else [])
-        small = full.reduced(0.125)
+        small = [view.reduced(0.125) for view in full]
         found = []
         for prior in priors:
             starts = PriorProposer(prior)(max(1, s.starts // len(priors)))
-            limit = (
-                2.5 * s.prior_in_plane * small.camera.fy / max(apply(prior.T_image_model, self._model.centroid)[2], 0.1)
-            )
-            poses, overlaps = best_shifts(self._surface, starts, small, limit)
+            depth = max(apply(prior.T_image_model, self._model.centroid)[2], 0.1)
+
+            def placed(poses, depth=depth):
+                limit = 2.5 * s.prior_in_plane * small[0].camera.fy / depth
+                poses, overlaps = best_shifts(self._surface, poses, small[0], limit)
+                for view in small[1:]:
+                    poses, others = best_depths(self._surface, poses, view, 2.5 * s.prior_depth)
+                    overlaps = (overlaps + others) / 2
+                return poses, overlaps
+
+            poses, overlaps = placed(starts)
             if self._matcher:
                 near = np.argsort(-overlaps)[:MATCHED]
-                moved, _ = self._matcher(full.reduced(0.25), self._surface, poses[near])
-                moved, moved_overlaps = best_shifts(self._surface, moved, small, limit)
+                moved, _ = self._matcher(full[0].reduced(0.25), self._surface, poses[near])
+                moved, moved_overlaps = placed(moved)
                 poses, overlaps = np.concatenate([poses, moved]), np.concatenate([overlaps, moved_overlaps])
             found += [(overlap, T, prior) for T, overlap in zip(poses, overlaps)]
         found.sort(key=lambda item: -item[0])
@@ -249,37 +294,39 @@ class Registrar:
         unseen = stamp - track.stamp
         T = track.prior.T_image_model
         prior = Prior(T, track.prior.covariance + self._drift(T, unseen))
-        if self._contrast(half, T) < s.min_contrast:
-            return self._hold(full, unseen, 'contrast gone')
+        if self._contrast(half[0], T) < s.min_contrast:
+            return self._hold(full[0], unseen, 'contrast gone')
         fit, points, evidence, judgement = self._fit(full, half, T, prior)
+        if not judgement.accepted and len(full) > 1:
+            alone = self._fit(full[:1], half[:1], T, prior)
+            if alone[3].accepted:
+                fit, points, evidence, judgement = alone
         if not judgement.accepted:
-            small = full.reduced(0.125)
+            small = full[0].reduced(0.125)
             shifted, _ = best_shifts(self._surface, T[None], small, small.camera.width / 4)
             again = self._fit(full, half, shifted[0], prior)
             if again[3].probability > judgement.probability:
                 fit, points, evidence, judgement = again
         if fit.model_share <= MIN_EXPLAINED < fit.mask_share:
             # Nothing speaks against the pose, but where contrast fills in or washes out its edge is not the wall.
-            return self._hold(full, unseen, 'contrast in part of the model only')
+            return self._hold(full[0], unseen, 'contrast in part of the model only')
         if judgement.accepted:
-            return self._report(fit, evidence, judgement, full, points, stamp, State.TRACKING)
+            return self._report(fit, evidence, judgement, full[0], points, stamp, State.TRACKING)
         doubted = stamp if track.doubted is None else track.doubted
         if unseen > s.max_hold or stamp - doubted > s.max_doubt:
             return self._lose(judgement.reason)
         self._track = replace(track, doubted=doubted)
-        return self._report(fit, evidence, judgement, full, points, stamp, State.HOLDING)
+        return self._report(fit, evidence, judgement, full[0], points, stamp, State.HOLDING)
 
     def _fit(self, full, half, T, prior):
-        coarse = refine(self._surface, half.contour, half.camera, T, prior, TRACK_SCALES, TRACK_STEPS)
-        fit = refine(
-            self._surface, full.contour, full.camera, coarse.T_image_model, prior, FINE_SCALES[1:], TRACK_STEPS
-        )
+        coarse = refine(self._surface, half, T, prior, TRACK_SCALES, TRACK_STEPS)
+        fit = refine(self._surface, full, coarse.T_image_model, prior, FINE_SCALES[1:], TRACK_STEPS)
         # A mask's faults stay from frame to frame, so frames are no independent measurements: fused as such the
         # covariance would shrink below the error. Half of each information instead (covariance intersection, Julier
         # and Uhlmann 1997): it is true whatever the correlation.
         fit = replace(fit, covariance=2 * fit.covariance)
-        points = points_in_view(self._surface, fit.T_image_model, full)
-        evidence = evidence_of(fit, points, full.camera)
+        points = points_in_view(self._surface, fit.T_image_model, full[0])
+        evidence = evidence_of(fit, points, full[0].camera)
         return fit, points, evidence, judge(evidence, self.settings)
 
     def _hold(self, full, unseen, reason):
@@ -312,7 +359,7 @@ class Registrar:
 
     def _contrast(self, half, T):
         """Return the share of the projected model that is vessel now, give or take a small motion."""
-        model = (silhouette(self._surface, T, half.camera) > 0) & half.valid
+        model = (silhouette(self._surface, half.T_view_image @ T, half.camera) > 0) & half.valid
         near = cv2.dilate(model.view(np.uint8), np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)).view(bool)
         return np.count_nonzero(near & (half.mask > 127)) / max(np.count_nonzero(model), 1)
 
@@ -338,4 +385,16 @@ class Registrar:
             precision,
             fit.residual * scale,
             evidence,
+            len(fit.offsets),
         )
+
+
+def _area(view):
+    """Return the share of the valid picture that is vessel."""
+    return np.count_nonzero(view.mask > 127) / max(np.count_nonzero(view.valid), 1)
+
+
+def _take_contours(views):
+    """Have the views find their contours now, before threads part that would each do it."""
+    for view in views:
+        view.contour  # noqa: B018

@@ -1,6 +1,6 @@
 """The mask at the sizes that registration works at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -18,11 +18,16 @@ class View:
     """A vessel mask and its camera at one size.
 
     mask: (H, W) uint8, 0 to 255: how much of a pixel is vessel, 0 outside the valid area. valid: (H, W) bool.
+    T_view_image: (4, 4) from the image frame, in which the pose is sought, into this view's own: the identity for the
+    first view. sway: metres, standard deviation along each axis of its plane, of how far the anatomy is elsewhere in
+    this view than T_view_image says (seen at another moment; an inexact geometry). Without meaning for the first view.
     """
 
     mask: np.ndarray
     valid: np.ndarray
     camera: Camera
+    T_view_image: np.ndarray = field(default_factory=lambda: np.eye(4))
+    sway: float = 0.0
 
     @cached_property
     def contour(self):
@@ -33,24 +38,40 @@ class View:
         """Return the view at `factor` (0 to 1) times the size."""
         camera = self.camera.scaled(factor)
         size = (camera.width, camera.height)
-        return View(
-            cv2.resize(self.mask, size, interpolation=cv2.INTER_AREA),
-            cv2.resize(self.valid.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).view(bool),
-            camera,
+        return replace(
+            self,
+            mask=cv2.resize(self.mask, size, interpolation=cv2.INTER_AREA),
+            valid=cv2.resize(self.valid.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).view(bool),
+            camera=camera,
         )
 
     def overlap(self, surface, T_image_model):
         """Return Dice, recall and precision of the projected surface against the mask, NaN where a sum is empty."""
-        model = (silhouette(surface, T_image_model, self.camera) > 0) & self.valid
+        model = (silhouette(surface, self.T_view_image @ T_image_model, self.camera) > 0) & self.valid
         vessel = self.mask > 127
         common, model, vessel = (float(np.count_nonzero(a)) for a in (model & vessel, model, vessel))
         with np.errstate(invalid='ignore'):
             return tuple(np.divide(common, np.array([(model + vessel) / 2, vessel, model])).tolist())
 
 
-def view_of(vessels, camera):
-    """Return the full `View` of a VesselMask: at its own size, or reduced to `FULL`."""
+@dataclass(frozen=True)
+class SecondView:
+    """A picture from elsewhere that belongs to a frame: another plane of the X-ray system.
+
+    vessels: VesselMask. camera: Camera of its size. T_view_image: (4, 4) from the frame's image frame into its own.
+    apart: seconds between the two exposures.
+    """
+
+    vessels: object
+    camera: Camera
+    T_view_image: np.ndarray
+    apart: float = 0.0
+
+
+def view_of(vessels, camera, T_view_image=None, sway=0.0):
+    """Return the full `View` of a VesselMask: at its own size, or reduced to `FULL`. T_view_image: None: identity."""
     valid = np.ascontiguousarray(vessels.valid, dtype=bool)
-    view = View(np.where(valid, vessels.mask, 0).astype(np.uint8, copy=False), valid, camera)
+    mask = np.where(valid, vessels.mask, 0).astype(np.uint8, copy=False)
+    view = View(mask, valid, camera, np.eye(4) if T_view_image is None else T_view_image, sway)
     factor = FULL / max(camera.width, camera.height)
     return view.reduced(factor) if factor < 1 else view

@@ -56,13 +56,13 @@ def test_a_mask_that_is_too_fat_or_thin_does_not_move_the_depth(surface, model, 
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * abs(fat) + 1,) * 2)
     mask = {-2: cv2.erode, 0: lambda m, _: m, 2: cv2.dilate}[fat](view.mask, kernel)
     start = perturb(T_truth, (0.004, -0.003, 0.02, 0.05, -0.04, 0.06), apply(T_truth, model.centroid))
-    contour = View(mask, view.valid, camera).contour
-    fit = refine(surface, contour, camera, start, prior(start, model), (12.0, 5.0, 2.0))
+    views = (View(mask, view.valid, camera),)
+    fit = refine(surface, views, start, prior(start, model), (12.0, 5.0, 2.0))
     error = apply(fit.T_image_model, model.centroid) - apply(T_truth, model.centroid)
     assert np.abs(error[:2]).max() < 3e-4
     assert abs(error[2]) < 5e-3
     assert rotation_angle(np.linalg.inv(T_truth) @ fit.T_image_model) < np.radians(0.5)
-    assert fit.offset == pytest.approx(fat, abs=0.5)
+    assert fit.offsets == pytest.approx([fat], abs=0.5)
     assert fit.model_share > 0.95 and fit.mask_share > 0.95 and fit.residual < 1
 
 
@@ -70,14 +70,14 @@ def test_without_a_contour_the_prior_is_all_that_is_known(surface, model, camera
     empty = View(np.zeros_like(view.mask), view.valid, camera)
     start = perturb(T_truth, (0.01, 0, 0, 0, 0, 0))
     expected = prior(T_truth, model)
-    fit = refine(surface, empty.contour, camera, start, expected, (12.0, 5.0))
+    fit = refine(surface, (empty,), start, expected, (12.0, 5.0))
     assert np.allclose(fit.T_image_model, T_truth, atol=1e-3)
     assert np.allclose(fit.covariance, expected.covariance, rtol=0.05, atol=1e-4)
     assert fit.cost == 1.0 and fit.model_share == 0.0
 
 
 def test_depth_is_known_worse_than_the_picture(surface, model, camera, T_truth, view):
-    fit = refine(surface, view.contour, camera, T_truth, prior(T_truth, model), (5.0, 2.0))
+    fit = refine(surface, (view,), T_truth, prior(T_truth, model), (5.0, 2.0))
     sigma = np.sqrt(np.diag(isotropic_about_centre(fit, model)))
     assert sigma[2] > 5 * max(sigma[:2])
 
@@ -97,6 +97,6 @@ def test_a_straight_vessel_may_slide_and_says_so(camera):
     mask = ray_cast(straight.centreline, T, camera)
     view = View(mask, np.ones(mask.shape, bool), camera)
     slid = perturb(T, (0, 0.02, 0, 0, 0, 0), T[:3, 3])
-    fit = refine(ContourSurface.from_model(straight), view.contour, camera, slid, prior(slid, straight), (5.0, 2.0))
+    fit = refine(ContourSurface.from_model(straight), (view,), slid, prior(slid, straight), (5.0, 2.0))
     points = points_in_view(straight, fit.T_image_model, view)
     assert predicted_mm(fit.covariance, fit.T_image_model, points, camera) > 10
