@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from m2i_ros.geometry import Camera, CArm
+from m2i_ros.geometry import Camera, CArm, is_rigid
 from m2i_ros.registration.result import Registration
+from m2i_ros.registration.view import SecondView
 from m2i_ros.segmentation.contrast import ContrastEstimator
 from m2i_ros.segmentation.vessel_mask import VesselMask
 
@@ -21,6 +22,7 @@ class Frame:
 
     image: (H, W) uint8, uint16 or float32, finite, at least 32x32.
     stamp: seconds. camera: None where the geometry is not known (then there is no registration).
+    second: what another plane of the X-ray system saw at about that moment, or None.
     Raises FrameError for a picture that is empty, not finite, of another shape or type, or of another size than the
     camera says.
     """
@@ -28,6 +30,7 @@ class Frame:
     image: np.ndarray
     stamp: float
     camera: Camera | None = None
+    second: 'SecondFrame | None' = None
 
     def __post_init__(self):
         image = self.image
@@ -45,21 +48,44 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class SecondFrame:
+    """A second plane's `Frame`, whose camera must be known, and where it stands: T_second_image (4, 4).
+
+    T_second_image maps the first picture's image frame into its own. Raises FrameError where the camera is not known or
+    the transform is none.
+    """
+
+    frame: Frame
+    T_second_image: np.ndarray
+
+    def __post_init__(self):
+        if self.frame.camera is None:
+            raise FrameError('no camera_info of the second picture')
+        if not is_rigid(self.T_second_image):
+            raise FrameError(f'{np.asarray(self.T_second_image).tolist()} is not a rigid 4x4 motion')
+
+
+@dataclass(frozen=True)
 class Result:
-    """What the pipeline made of one frame. `latency` holds seconds a stage: 'segmentation', 'registration'."""
+    """What the pipeline made of one frame.
+
+    second: the vessels of the second plane's picture, None without one. `latency` holds seconds a stage:
+    'segmentation', 'registration'.
+    """
 
     frame: Frame
     vessels: VesselMask
     registration: Registration
     latency: dict = field(default_factory=dict)
+    second: VesselMask | None = None
 
 
 class Pipeline:
     """Segments frames and registers the model to them, in the order given.
 
-    segmenter: has `segment(image) -> VesselMask`; is told the size of a pixel at the isocentre, `pixel_mm`, where the
-    camera is known (of an ordinary C-arm: 0.75 m from the source).
-    registrar: has `register(vessels, camera, stamp) -> Registration`; keeps the state between frames.
+    segmenter: has `segment(image) -> VesselMask`, and `segment_beside` for second planes; is told the size of a pixel at
+    the isocentre, `pixel_mm`, where the camera is known (of an ordinary C-arm: 0.75 m from the source).
+    registrar: has `register(vessels, camera, stamp, second) -> Registration`; keeps the state between frames.
     """
 
     def __init__(self, segmenter, registrar):
@@ -70,13 +96,29 @@ class Pipeline:
     def process(self, frame):
         """Return the `Result` of one `Frame`."""
         start = time.perf_counter()
-        self.segmenter.pixel_mm = 1e3 * CArm.source_to_isocentre / abs(frame.camera.fx) if frame.camera else None
-        vessels = self.segmenter.segment(frame.image)
-        return self.register(frame, vessels, {'segmentation': time.perf_counter() - start})
+        self.segmenter.pixel_mm = _pixel_mm(frame.camera)
+        vessels, second = self.segmenter.segment(frame.image), None
+        if frame.second:
+            self.segmenter.pixel_mm = _pixel_mm(frame.second.frame.camera)
+            second = self.segmenter.segment_beside(frame.second.frame.image)
+        return self.register(frame, vessels, {'segmentation': time.perf_counter() - start}, second)
 
-    def register(self, frame, vessels, latency=None):
-        """Return the `Result` of a frame whose vessels are known already (a mask received by topic)."""
+    def register(self, frame, vessels, latency=None, second=None):
+        """Return the `Result` of a frame whose vessels are known already (a mask received by topic).
+
+        second: VesselMask of its second picture, where it has one.
+        """
         start = time.perf_counter()
         vessels = replace(vessels, contrast=self._contrast.update(vessels, frame.stamp))
-        registration = self.registrar.register(vessels, frame.camera, frame.stamp)
-        return Result(frame, vessels, registration, {**(latency or {}), 'registration': time.perf_counter() - start})
+        view = None
+        if frame.second:
+            other = frame.second.frame
+            apart = abs(other.stamp - frame.stamp)
+            view = SecondView(second, other.camera, frame.second.T_second_image, apart)
+        registration = self.registrar.register(vessels, frame.camera, frame.stamp, view)
+        latency = {**(latency or {}), 'registration': time.perf_counter() - start}
+        return Result(frame, vessels, registration, latency, second)
+
+
+def _pixel_mm(camera):
+    return 1e3 * CArm.source_to_isocentre / abs(camera.fx) if camera else None

@@ -41,6 +41,9 @@ def add_arguments(parser):
     parser.add_argument('--masks', nargs='+', choices=MASKS, default=list(MASKS), help='default: all')
     parser.add_argument('--starts', type=int, default=1, help='of each band, patient and mask (default: %(default)s)')
     parser.add_argument('--size', type=int, default=512, help='side of the picture in pixels (default: %(default)s)')
+    parser.add_argument(
+        '--views', type=int, choices=(1, 2), default=1, help='2: with a second plane at 60 to 120 degrees (default: 1)'
+    )
     parser.add_argument('--frames', type=int, default=0, help='also track so many frames of each patient')
     parser.add_argument('--baselines', action='store_true', help='beside simpler ways, from the same starts')
     parser.add_argument('--capture', action='store_true', help='also rotations and shifts alone, for the capture range')
@@ -50,7 +53,7 @@ def add_arguments(parser):
 
 def run(arguments):
     """Register and track; write the JSON file and, where asked for, the HTML file; print the tables. Return 0."""
-    keys = ('of', 'masks', 'starts', 'size', 'frames', 'baselines', 'capture', 'weights')
+    keys = ('of', 'masks', 'starts', 'size', 'views', 'frames', 'baselines', 'capture', 'weights')
     settings = {key: getattr(arguments, key) for key in keys}
     report = {
         'job': 'registration',
@@ -69,7 +72,7 @@ def run(arguments):
         for anatomy, seed in progress.track(patients, description='registering patients'):
             trials = list(_trials(anatomy, seed, settings, segmenter))
             if arguments.frames:
-                report['tracked'] += track(anatomy, seed, arguments.size, segmenter, arguments.frames)
+                report['tracked'] += track(anatomy, seed, arguments.size, segmenter, arguments.frames, arguments.views)
             report['trials'] += trials
             report['summary'] = summarise(report)
             write_json(arguments.json, report)
@@ -86,7 +89,7 @@ def run(arguments):
 
 def _trials(anatomy, seed, settings, segmenter):
     baselines = BASELINES if settings['baselines'] else {}
-    for case in cases(anatomy, seed, settings['size'], settings['masks'], segmenter):
+    for case in cases(anatomy, seed, settings['size'], settings['masks'], segmenter, settings['views']):
         for number in range(settings['starts']):
             for band, offset in BANDS.items():
                 yield from register(case, band, offset, number, baselines)
@@ -267,16 +270,17 @@ def _print(summary):
         table = Table(
             title=anatomy.replace('_', ' '),
             caption=f'per cent of all; right: mPD < {RIGHT_MM:g} mm; wrong: > {GROSS_MM:g} mm yet accepted; refused: '
-            'right yet refused; mPD and depth: medians, mm; inside: accepted poses in the 95% ellipsoid',
+            'right yet refused; mPD, depth and mTRE: medians, mm; inside: accepted poses in the 95% ellipsoid',
             box=SIMPLE_HEAD,
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )
-        for column in ('masks', 'start', 'n', 'right', 'accepted', 'wrong', 'refused', 'mPD', 'depth', 'inside'):
+        for column in ('masks', 'start', 'n', 'right', 'accepted', 'wrong', 'refused', 'mPD', 'depth', 'mTRE', 'inside'):
             table.add_column(column, justify='left' if column in ('masks', 'start') else 'right', min_width=len(column))
         for mask, start, own in rows:
             shares = [own['success_mpd_mm']['2'], own['accepted'], own['gross_accepted'], own['right_refused']]
-            errors = [f'{own[metric]["median"]:.2f}' for metric in ('mpd_mm', 'depth_mm')]
+            medians = [own[metric]['median'] for metric in ('mpd_mm', 'depth_mm', 'mtre_mm')]
+            errors = [f'{mm:.2f}' if mm < 100 else f'{mm:.0f}' for mm in medians]
             inside = _percent(own['in_ellipsoid']['pose'])
             table.add_row(mask, start, str(own['n']), *map(_percent, shares), *errors, inside)
         console.print(table)

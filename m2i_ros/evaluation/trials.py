@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from m2i_ros.evaluation.metrics import dice, ellipsoids, pose_errors, precision, recall
-from m2i_ros.geometry import Camera, CArm, apply, perturb
+from m2i_ros.geometry import Camera, CArm, apply, inverse, perturb
 from m2i_ros.model.projection import silhouette
 from m2i_ros.model.vessel_model import VesselModel
 from m2i_ros.registration import Registrar
+from m2i_ros.registration.view import SecondView
 from m2i_ros.segmentation import VesselMask
 from m2i_ros.simulation.mask_faults import damaged
 
@@ -25,11 +26,15 @@ MASKS = ('true', 'found', 'damaged')
 ERRORS = ('mtre_mm', 'in_plane_mm', 'depth_mm', 'mpd_mm')
 _OPACIFIED = 4.0  # seconds into the phantom's sequence: contrast has come everywhere
 _ANGLES_DEG = (35, 15)  # the C-arm's angles lie within these, either way
+_BETWEEN_DEG = (60, 120)  # a second plane is turned by these about the patient's long axis, either way
 
 
 @dataclass(frozen=True)
 class Case:
-    """One picture of one simulated patient. true: (H, W) uint8. vessels: what a registration is given."""
+    """One picture of one simulated patient, or a pair. true: (H, W) uint8. vessels, second: what a registration is given.
+
+    angle_deg: between the central rays of both planes; NaN for one.
+    """
 
     anatomy: str
     seed: int
@@ -40,37 +45,66 @@ class Case:
     true: np.ndarray
     vessels: VesselMask
     segmentation_ms: float
+    second: SecondView | None = None
+    angle_deg: float = math.nan
 
 
-def phantom_of(anatomy, seed, size):
-    """Return the `Phantom` of a patient under random angles."""
+def planes_of(anatomy, seed, size, views=1):
+    """Return the `Phantom`s, one or two, of a patient under random angles; the first is the same, however many.
+
+    The second plane is turned by 60 to 120 degrees about the patient's long axis; both expose at once.
+    """
     from m2i_ros.simulation import Phantom  # torch
 
     angles = np.random.default_rng((seed, 77)).uniform(-1, 1, 2) * _ANGLES_DEG
-    return Phantom(anatomy, seed, size, size, c_arm=CArm(*np.radians(angles)), mirrored=bool(seed % 2))
+    rng = np.random.default_rng((seed, 78))
+    turned = angles + (rng.choice([-1, 1]) * rng.uniform(*_BETWEEN_DEG), 0)
+    return [
+        Phantom(anatomy, seed, size, size, c_arm=CArm(*np.radians(at)), mirrored=bool(seed % 2), plane=plane)
+        for plane, at in enumerate((angles, turned)[:views])
+    ]
 
 
-def cases(anatomy, seed, size, masks, segmenter):
+def between(planes):
+    """Return T_second_image (4, 4) of two planes."""
+    first, second = (plane.c_arm.T_image_isocentre for plane in planes)
+    return second @ inverse(first)
+
+
+def cases(anatomy, seed, size, masks, segmenter, views=1):
     """Yield a `Case` for each of `masks` (out of MASKS): one patient, fully opacified, under random angles.
 
-    segmenter: for 'found'; damaged masks are true ones with faults of `mask_faults`.
+    segmenter: for 'found'; damaged masks are true ones with faults of `mask_faults`. views: 1, or 2 for a second plane
+    as well, whose mask is of the same sort.
     """
-    phantom = phantom_of(anatomy, seed, size)
-    frame = phantom[round(_OPACIFIED * phantom.frame_rate)]
+    planes = planes_of(anatomy, seed, size, views)
+    frames = [plane[round(_OPACIFIED * plane.frame_rate)] for plane in planes]
     for mask in masks:
         segmentation_ms = math.nan
         if mask == 'true':
-            vessels = VesselMask(frame.mask, np.ones(frame.mask.shape, bool))
+            vessels = [VesselMask(frame.mask, np.ones(frame.mask.shape, bool)) for frame in frames]
         elif mask == 'found':
             began = time.perf_counter()
-            vessels = segmenter.segment(frame.image)
+            vessels = _segmented(segmenter, frames)
             segmentation_ms = 1e3 * (time.perf_counter() - began)
         else:
-            vessels = damaged(frame.mask, np.random.default_rng((seed, 79)))
+            words = ((seed, 79), (seed, 79, 1))
+            vessels = [damaged(f.mask, np.random.default_rng(own)) for f, own in zip(frames, words)]
+        phantom, frame = planes[0], frames[0]
+        second = {}
+        if views == 2:
+            T = between(planes)
+            angle_deg = math.degrees(math.acos(np.clip(T[2, 2], -1, 1)))
+            second = {'second': SecondView(vessels[1], planes[1].camera, T), 'angle_deg': angle_deg}
         yield Case(
-            anatomy, seed, mask, phantom.model, phantom.camera, frame.T_image_model, frame.mask, vessels,
-            segmentation_ms,
+            anatomy, seed, mask, phantom.model, phantom.camera, frame.T_image_model, frame.mask, vessels[0],
+            segmentation_ms, **second,
         )  # fmt: skip
+
+
+def _segmented(segmenter, frames):
+    """Return the vessels of the first frame and, where there is one, of the second plane's."""
+    return [segmenter.segment(frames[0].image)] + [segmenter.segment_beside(frame.image) for frame in frames[1:]]
 
 
 def start(rng, T_truth, model, offset):
@@ -94,16 +128,17 @@ def register(case, band, offset, number=0, baselines=None):
         'mask': case.mask,
         'mask_dice': dice(case.vessels.mask, case.true),
         'segmentation_ms': case.segmentation_ms,
+        'angle_deg': case.angle_deg,
         'band': band,
         'start_mtre_mm': pose_errors(T_start, case.T_truth, case.model, case.camera)['mtre_mm'],
     }
     registrar = Registrar(case.model)
     registrar.set_initial_pose(T_start)
     began = time.perf_counter()
-    result = registrar.register(case.vessels, case.camera, 0.0)
+    result = registrar.register(case.vessels, case.camera, 0.0, case.second)
     search_ms = 1e3 * (time.perf_counter() - began)
     began = time.perf_counter()
-    registrar.register(case.vessels, case.camera, 1 / 15)
+    registrar.register(case.vessels, case.camera, 1 / 15, case.second)
     track_ms = 1e3 * (time.perf_counter() - began) if result.accepted else math.nan
     scores = score(result, case.T_truth, case.true, case.model, case.camera)
     rows = [{**about, 'method': 'registrar', **scores, 'search_ms': search_ms, 'track_ms': track_ms}]
@@ -127,6 +162,8 @@ def score(registration, T_truth, true, model, camera):
         'state': registration.state.value,
         'accepted': registration.accepted,
         'reason': registration.reason,
+        'views': registration.views,
+        'second': registration.second,
         'probability': registration.probability,
         'evidence': None if registration.evidence is None else asdict(registration.evidence),
     }
@@ -146,18 +183,21 @@ def _overlaps(T, true, model, camera):
     return {'recall': recall(projected, true), 'precision': precision(projected, true)}
 
 
-def track(anatomy, seed, size, segmenter, frames):
+def track(anatomy, seed, size, segmenter, frames, views=1):
     """Yield a dict for each of so many frames of a patient's injection, segmented and registered one after another."""
-    phantom = phantom_of(anatomy, seed, size)
+    planes = planes_of(anatomy, seed, size, views)
+    phantom = planes[0]
     registrar = Registrar(phantom.model)
     registrar.set_initial_pose(phantom.initial_pose)
     first = round(phantom.injections[0] * phantom.frame_rate)
     for index in range(first, min(first + frames, len(phantom))):
-        frame = phantom[index]
+        both = [plane[index] for plane in planes]
+        frame = both[0]
         began = time.perf_counter()
-        vessels = segmenter.segment(frame.image)
+        vessels = _segmented(segmenter, both)
         segmented = time.perf_counter()
-        result = registrar.register(vessels, phantom.camera, frame.stamp)
+        second = [SecondView(v, planes[1].camera, between(planes)) for v in vessels[1:]]
+        result = registrar.register(vessels[0], phantom.camera, frame.stamp, *second)
         done = time.perf_counter()
         yield {
             'anatomy': anatomy,

@@ -133,6 +133,13 @@ class Segmenter:
     def segment(self, image):
         """Return the `VesselMask` of a grey picture, (H, W) uint8, uint16 or float32, finite, at least 32x32."""
         self._bright = self._stream.bright(image) if self._polarity == 'auto' else self._polarity == 'bright'
+        return self.segment_beside(image)
+
+    def segment_beside(self, image):
+        """Return the `VesselMask` of a picture that is not of the stream: another plane of the same X-ray system.
+
+        Contrast is taken to be shown as in the stream's last picture.
+        """
         probability, valid = self._vessels(image, self._bright)
         mask = (probability >= self._threshold).view(np.uint8)
         return VesselMask(_without_islands(mask, self._smallest_island(mask.size)), valid, probability)

@@ -68,6 +68,8 @@ class Phantom:
     mirrored: pictures as stored for display, facing the patient: the same pictures flipped, and `camera.fx` < 0.
     settings: X-ray settings; None for fluoroscopy at a dose that fits the anatomy.
     collimator: radius of a round opening as a share of half the longer side; above 1.42 it is out of sight.
+    plane: of an X-ray system with several: the same patient at the same moments, before another background and with
+    other noise. Where it stands, `c_arm` says.
 
     model: the `VesselModel`, in its own LPS coordinates. camera: of the pictures.
     initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane,
@@ -89,12 +91,13 @@ class Phantom:
         plateau=5.0,
         settings=None,
         collimator=1.5,
+        plane=0,
     ):
         self.model = make_anatomy(anatomy, seed)
         self.c_arm = c_arm or CArm()
         self.frame_rate, self.injections, self.plateau = frame_rate, injections, plateau
         self._count = round(duration * frame_rate)
-        self._seed, self._habit, self._mirrored = seed, _HABITS[anatomy], mirrored
+        self._seed, self._habit, self._mirrored, self._plane = seed, _HABITS[anatomy], mirrored, plane
         spacing = detector / max(width, height)
         # Pictures are made as the source sees them, and flipped at the end.
         self._own_camera = Camera.from_detector(width, height, self.c_arm.source_to_detector, spacing)
@@ -106,6 +109,10 @@ class Phantom:
         rng = np.random.default_rng((seed, 1))
         at_isocentre = spacing * self.c_arm.source_to_isocentre / self.c_arm.source_to_detector
         scene = self._habit.scene(rng, (height, width), at_isocentre, (0.0, 0.02))
+        self._phase = rng.uniform(0, 2 * np.pi, 2)
+        if plane:
+            rng = np.random.default_rng((seed, 1, plane))
+            scene = self._habit.scene(rng, (height, width), at_isocentre, (0.0, 0.02))
         still = (torch.from_numpy(part)[None] for part in (scene.tissue, scene.bone, scene.metal))
         self._still = xray.beams(*still, self._settings.tube_kv)
         line = xray.line_integral(self._still)
@@ -121,7 +128,6 @@ class Phantom:
         noisy = self._display(xray.tone(self._exposed(empty, self._count), self._settings))
         self._grain, self._clutter = (part[0].numpy() for part in (grain(noisy, bare), unevenness(bare)))
         self._catheter = _catheter(anatomy, self.model.centreline)
-        self._phase = rng.uniform(0, 2 * np.pi, 2)
 
         T = self.pose(0)
         turn, slide = rng.normal(size=3), rng.uniform(0, 2 * np.pi)
@@ -215,7 +221,8 @@ class Phantom:
         return image, (self._display(self._empty) - self._display(curve))[0].numpy()
 
     def _exposed(self, signal, index):
-        noise = torch.randn(signal.shape, generator=torch.Generator().manual_seed(self._seed * 1_000_003 + index))
+        number = self._seed * 1_000_003 + index + 1_000_000_007 * self._plane
+        noise = torch.randn(signal.shape, generator=torch.Generator().manual_seed(number))
         return xray.expose(signal, self._settings, noise)
 
     def _display(self, toned):
