@@ -39,6 +39,11 @@ ARGUMENTS = {
         '(iliofemoral:0 if empty).',
         None,
     ),
+    'second_plane': (
+        '0',
+        'Of the phantom: degrees by which a second plane is turned from the first; 0: one plane.',
+        None,
+    ),
     'model': (
         '',
         'The vessel model to register: a mesh, an .npz from prepare_model, or a case folder. Empty: the one of the '
@@ -87,6 +92,7 @@ def start(context):
         if not (seed or '0').isdigit():
             raise RuntimeError(f'path:={path}: must be ANATOMY or ANATOMY:SEED, as iliofemoral:0')
         playing.update(anatomy=anatomy, seed=int(seed or 0))
+        playing['second.angle_deg'] = degrees('second_plane', given['second_plane'])
         model = model or f'phantom:{anatomy}:{seed or 0}'
     elif source != 'none':
         if not path:
@@ -168,6 +174,14 @@ def existing(argument, path):
     if not found.exists():
         raise RuntimeError(f'{argument}:={path}: there is no {found}')
     return str(found)
+
+
+def degrees(argument, text):
+    """Return the number. Raises RuntimeError where it is none."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise RuntimeError(f'{argument}:={text}: must be a number of degrees, as 90') from error
 
 
 def is_true(text):

@@ -83,8 +83,8 @@ class Result:
 class Pipeline:
     """Segments frames and registers the model to them, in the order given.
 
-    segmenter: has `segment(image) -> VesselMask`, and `segment_beside` for second planes; is told the size of a pixel at
-    the isocentre, `pixel_mm`, where the camera is known (of an ordinary C-arm: 0.75 m from the source).
+    segmenter: has `segment(image) -> VesselMask`, and `segment_beside` for second planes; is told the size of a pixel
+    at the isocentre, `pixel_mm`, where the camera is known (of an ordinary C-arm: 0.75 m from the source).
     registrar: has `register(vessels, camera, stamp, second) -> Registration`; keeps the state between frames.
     """
 

@@ -275,7 +275,7 @@ def _print(summary):
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )
-        for column in ('masks', 'start', 'n', 'right', 'accepted', 'wrong', 'refused', 'mPD', 'depth', 'mTRE', 'inside'):
+        for column in 'masks start n right accepted wrong refused mPD depth mTRE inside'.split():
             table.add_column(column, justify='left' if column in ('masks', 'start') else 'right', min_width=len(column))
         for mask, start, own in rows:
             shares = [own['success_mpd_mm']['2'], own['accepted'], own['gross_accepted'], own['right_refused']]

@@ -31,9 +31,10 @@ _BETWEEN_DEG = (60, 120)  # a second plane is turned by these about the patient'
 
 @dataclass(frozen=True)
 class Case:
-    """One picture of one simulated patient, or a pair. true: (H, W) uint8. vessels, second: what a registration is given.
+    """One picture of one simulated patient, or a pair.
 
-    angle_deg: between the central rays of both planes; NaN for one.
+    true: (H, W) uint8. vessels, second: what a registration is given. angle_deg: between the central rays of both
+    planes; NaN for one.
     """
 
     anatomy: str

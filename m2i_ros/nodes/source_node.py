@@ -58,8 +58,12 @@ class SourceNode(Node):
         self._stepped = stepped == 'always' or (stepped == 'auto' and not self._source.realtime)
         self._compressed = self.parameters['image_transport'] == 'compressed'
         self._image_topic = 'image/compressed' if self._compressed else 'image'
-        self._image = self.create_publisher(CompressedImage if self._compressed else Image, self._image_topic, RELIABLE)
+        image = CompressedImage if self._compressed else Image
+        self._image = self.create_publisher(image, self._image_topic, RELIABLE)
         self._camera_info = self.create_publisher(CameraInfo, 'camera_info', RELIABLE)
+        if getattr(self._source, 'second', None):
+            self._second_image = self.create_publisher(image, f'second/{self._image_topic}', RELIABLE)
+            self._second_camera_info = self.create_publisher(CameraInfo, 'second/camera_info', RELIABLE)
         self._initial_pose = self.create_publisher(PoseWithCovarianceStamped, 'initialpose', LATCHED)
         self._true_mask = self.create_publisher(Image, 'truth/mask', RELIABLE)
         self._true_pose = self.create_publisher(PoseStamped, 'truth/pose', RELIABLE)
@@ -97,6 +101,7 @@ class SourceNode(Node):
         if kind == 'phantom':
             names = ('anatomy', 'seed', 'width', 'height', 'duration', 'mirrored')
             settings = {name: self.parameters[name] for name in names}
+            settings['second_angle_deg'] = self.parameters['second.angle_deg']
         elif kind == 'dicom':
             settings = {**self.parameters.group('dicom'), 'keep_patient_tags': self.parameters['keep_patient_tags']}
             settings['start'] = start_by_view(settings.pop('isocentre'), self._read_model)
@@ -230,13 +235,13 @@ class SourceNode(Node):
             self._sim_clock.publish(Clock(clock=header.stamp))
         if frame.initial_pose is not None:
             self._send_initial_pose(self._last_stamp, frame.initial_pose, frame.initial_covariance)
+        if frame.second is not None:
+            own = Header(stamp=header.stamp, frame_id=self.parameters['second.frame_id'])
+            self._second_camera_info.publish(fill_camera_info(CameraInfo(), own, frame.second.camera))
+            self._send_image(self._second_image, own, frame.second.image)
         if frame.camera is not None:
             self._camera_info.publish(fill_camera_info(CameraInfo(), header, frame.camera))
-        if self._compressed:
-            _, png = cv2.imencode('.png', frame.image, (cv2.IMWRITE_PNG_COMPRESSION, 1))
-            self._image.publish(CompressedImage(header=header, format='png', data=array.array('B', png.tobytes())))
-        else:
-            self._image.publish(fill_image(Image(), header, frame.image))
+        self._send_image(self._image, header, frame.image)
         if frame.T_image_model is not None:
             pose = PoseStamped(header=header)
             fill_pose(pose.pose, frame.T_image_model)
@@ -244,11 +249,21 @@ class SourceNode(Node):
         if frame.mask is not None:
             self._true_mask.publish(fill_image(Image(), header, frame.mask))
 
+    def _send_image(self, publisher, header, image):
+        if self._compressed:
+            _, png = cv2.imencode('.png', image, (cv2.IMWRITE_PNG_COMPRESSION, 1))
+            publisher.publish(CompressedImage(header=header, format='png', data=array.array('B', png.tobytes())))
+        else:
+            publisher.publish(fill_image(Image(), header, image))
+
     def _send_view(self, frame, header):
         """Send how the C-arm and the table stand."""
         isocentre = self.parameters['frames.isocentre']
         T_isocentre_image = inverse(frame.c_arm.T_image_isocentre)
         transforms = [self._transform(header, isocentre, header.frame_id, T_isocentre_image)]
+        if frame.second is not None:
+            T = inverse(frame.second.c_arm.T_image_isocentre)
+            transforms.append(self._transform(header, isocentre, self.parameters['second.frame_id'], T))
         if frame.table is not None:
             T_table_isocentre = rigid(translation=-frame.table)
             transforms.insert(0, self._transform(header, self.parameters['frames.table'], isocentre, T_table_isocentre))

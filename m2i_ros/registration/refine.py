@@ -36,9 +36,9 @@ class Fit:
 
     T_image_model: (4, 4). covariance: (6, 6), pivot at the model origin's position: contours and prior together.
     offsets: (V,) pixels by which each view's mask is fatter than the model. cost: share of contour unexplained, robust,
-    in [0, 1]; the mean over views. Of the rest, the worst view's: residual: root mean square distance of matched
-    contours, in pixels of the first view. model_share, mask_share: of the model's contour in view, and of the mask's,
-    within `CLOSE` of the other.
+    in [0, 1]; the mean over views. Of the first view: residual: root mean square distance of matched contours, pixels.
+    model_share, mask_share: of the model's contour in view, and of the mask's, within `CLOSE` of the other.
+    agreement: the least model_share of the other views; 1 where there are none.
     """
 
     T_image_model: np.ndarray
@@ -48,6 +48,7 @@ class Fit:
     residual: float
     model_share: float
     mask_share: float
+    agreement: float
 
 
 @njit(cache=True, nogil=True)
@@ -254,9 +255,10 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
         A @ np.linalg.inv(information)[:6, :6] @ A.T,
         own[: len(views)],
         float(evidence.costs.mean()),
-        float((evidence.residuals * problem.pixel_sizes(T)).max()),
-        float(evidence.model_shares.min()),
-        float(evidence.mask_shares.min()),
+        float(evidence.residuals[0]),
+        float(evidence.model_shares[0]),
+        float(evidence.mask_shares[0]),
+        float(evidence.model_shares[1:].min(initial=1.0)),
     )
 
 
@@ -335,11 +337,6 @@ class _Problem:
             T, own, self.precisions, weights, e.scale, e.costs, e.H, e.g, self.A, self.centre, self.prior_R,
             self.prior_centre, self.W,
         )  # fmt: skip
-
-    def pixel_sizes(self, T):
-        """Return (V,) how many pixels of the first view one of each view is, at the model's centre."""
-        sizes = [apply(view.T_view_image @ T, self.centre)[2] / view.camera.fy for view in self.views]
-        return np.array(sizes) / sizes[0]
 
     def _sway(self, v, shift=0):
         first = 6 + len(self.views) + 2 * (v - 1) + shift

@@ -87,7 +87,7 @@ def best_depths(surface, poses, view, limit):
 def _overlaps(surface, poses, view, limit):
     """Return overlaps (N, R, C) of shifted silhouettes with a view's mask, and the shifts: rows (R,), columns (C,).
 
-    poses: (N, 4, 4) in the view's own frame. limit: pixels; shifts go from -limit to limit, at most half of the picture.
+    poses: (N, 4, 4) in the view's own frame. limit: pixels; shifts go from -limit to limit, at most half a picture.
 
     The overlap is Dice's coefficient within the valid part of the picture, in [0, 1]. All shifts come from two
     correlations by FFT (of the silhouette with mask and with valid), the silhouette drawn on a canvas twice as wide.

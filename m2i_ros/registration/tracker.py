@@ -11,6 +11,7 @@ from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.confidence import (
     MIN_EXPLAINED,
     RIVAL_DISTANCE,
+    Judgement,
     distance_mm,
     evidence_of,
     judge,
@@ -232,8 +233,8 @@ class Registrar:
             > RIVAL_DISTANCE * s.accept_mm
         ]
         rival = max(others, default=0.0) / max(self._overlap(half, best.T_image_model), 1e-6)
-        evidence = evidence_of(best, points, full[0].camera, rival)
-        return self._report(best, evidence, judge(evidence, s), full[0], points, stamp, State.SEARCHING)
+        evidence, judgement = self._judge(best, points, full[0].camera, rival)
+        return self._report(best, evidence, judgement, full[0], points, stamp, State.SEARCHING)
 
     def _overlap(self, views, T):
         """Return the mean overlap (Dice) of the projected model with the vessels over views."""
@@ -326,8 +327,14 @@ class Registrar:
         # and Uhlmann 1997): it is true whatever the correlation.
         fit = replace(fit, covariance=2 * fit.covariance)
         points = points_in_view(self._surface, fit.T_image_model, full[0])
-        evidence = evidence_of(fit, points, full[0].camera)
-        return fit, points, evidence, judge(evidence, self.settings)
+        return fit, points, *self._judge(fit, points, full[0].camera)
+
+    def _judge(self, fit, points, camera, rival=0.0):
+        """Return the `Evidence` of a fit, of the first view, and its `Judgement`, in which all views must agree."""
+        evidence = evidence_of(fit, points, camera, rival)
+        if fit.agreement <= MIN_EXPLAINED:
+            return evidence, Judgement(False, 0.0, 'the second view does not agree')
+        return evidence, judge(evidence, self.settings)
 
     def _hold(self, full, unseen, reason):
         """Return the `Registration` of the last pose, or of none where it was seen too long ago."""

@@ -32,6 +32,8 @@ def registration_status(registration, stamp, latency, drops, contrast=''):
         'recall': registration.recall,
         'precision': registration.precision,
         'residual_mm': registration.residual_mm,
+        'views': registration.views,
+        'second': registration.second,
         'latency_ms': 1e3 * latency.get('total', math.nan),
         'segmentation_ms': 1e3 * latency.get('segmentation', math.nan),
         'registration_ms': 1e3 * latency.get('registration', math.nan),

@@ -52,7 +52,7 @@ class FrameNode(Node):
     def listen(self):
         """Start to receive. Called when everything is ready to take frames."""
         self._last_arrival = time.monotonic()
-        self._listen_to_images()
+        self.image_topic = self.listen_to_images('image', self.receive)
         self.create_service(SetBool, '~/enable', self._enable)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
         # Steady: with use_sim_time and no /clock, this is what tells that nothing moves.
@@ -77,17 +77,19 @@ class FrameNode(Node):
         """End the worker."""
         self.mailbox.close()
 
-    def _listen_to_images(self):
+    def listen_to_images(self, name, take):
+        """Have `take` called with the pictures of a topic, as `image_transport` says; return its resolved name."""
         compressed = self.parameters['image_transport'] == 'compressed'
         # From the resolved name, as image_transport does it: remapping `image` takes its compressed topic along.
-        self.image_topic = self.resolve_topic_name('image') + ('/compressed' if compressed else '')
+        topic = self.resolve_topic_name(name) + ('/compressed' if compressed else '')
         self.create_subscription(
             CompressedImage if compressed else Image,
-            self.image_topic,
-            self.receive,
+            topic,
+            take,
             newest(self.parameters['depth']),
             qos_overriding_options=overridable(),
         )
+        return topic
 
     def _work(self, item):
         messages, arrived = item

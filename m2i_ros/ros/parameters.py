@@ -247,7 +247,40 @@ VIEW = (
     ),
 )
 REGISTRATION = MODEL + _of_registration() + VIEW
-PARAMETERS = INPUT + SEGMENTATION + REGISTRATION
+SECOND = (
+    Parameter(
+        'second.tolerance',
+        0.02,
+        'Of pipeline_node: by how much the stamps of `image` and `second/image` may differ to be one pair. Planes that '
+        'expose in turns need half of the time between frames, and a little more.',
+        's',
+        True,
+        0.0,
+        1.0,
+    ),
+    Parameter(
+        'second.patience',
+        0.05,
+        'How long an image waits for its `second/image` while these come; then it goes alone.',
+        's',
+        minimum=0.001,
+        maximum=1.0,
+    ),
+    Parameter(
+        'second.source_to_isocentre',
+        0.0,
+        "Second plane: X-ray source to isocentre, the same isocentre as `view`'s. Above 0, with "
+        '`view.source_to_isocentre`: the angles of both say how the planes stand to each other. 0.0: TF between the '
+        'frame_ids of both images says it.',
+        'm',
+        True,
+        0.0,
+        2.0,
+    ),
+    Parameter('second.primary_angle_deg', 90.0, 'The same of the second plane.', 'deg', True, -180.0, 180.0),
+    Parameter('second.secondary_angle_deg', 0.0, 'The same.', 'deg', True, -90.0, 90.0),
+)
+PARAMETERS = INPUT + SEGMENTATION + REGISTRATION + SECOND
 
 MONITOR = (Parameter('record', '', 'Folder to record into: bag, video, report. Empty: nothing is recorded.'),)
 
@@ -310,6 +343,16 @@ SOURCE = (
     Parameter('height', 512, 'Of the phantom.', 'px', minimum=64, maximum=4096),
     Parameter('duration', 20.0, 'Of the phantom: one injection.', 's', minimum=0.5, maximum=3600.0),
     Parameter('mirrored', False, 'Of the phantom: pictures stored as displayed (fx < 0).'),
+    Parameter(
+        'second.angle_deg',
+        0.0,
+        "Of the phantom: a second plane, turned so far about the patient's long axis (LAO positive); it publishes "
+        '`second/image` and `second/camera_info`, and TF of both planes. 0.0: one plane.',
+        'deg',
+        minimum=-180.0,
+        maximum=180.0,
+    ),
+    Parameter('second.frame_id', 'xray_second', "Frame of the second plane's pictures."),
     Parameter(
         'keep_patient_tags',
         False,

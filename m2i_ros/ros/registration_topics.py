@@ -50,6 +50,16 @@ def _warm_up(model):
         registrar.register(VesselMask(mask, np.ones(mask.shape, bool)), camera, stamp)
 
 
+def c_arm_of(view):
+    """Return the `CArm` of the parameters `view.*`, or of others alike, without their prefix; ValueError for none."""
+    return CArm(
+        math.radians(view['primary_angle_deg']),
+        math.radians(view['secondary_angle_deg']),
+        view['source_to_isocentre'],
+        view['source_to_isocentre'],  # the detector's place does not matter to the pose
+    )
+
+
 def check(values):
     """Raise ValueError where parameters do not go together. values: {name: value}."""
     RegistrationSettings(**group(values, 'registration'))
@@ -176,13 +186,7 @@ class RegistrationTopics:
         if not self.model or not view['source_to_isocentre']:
             return
         try:
-            c_arm = CArm(
-                math.radians(view['primary_angle_deg']),
-                math.radians(view['secondary_angle_deg']),
-                view['source_to_isocentre'],
-                view['source_to_isocentre'],  # the detector's place does not matter to the pose
-            )
-            self.registrar.set_initial_pose(pose_from_view(self.model, c_arm))
+            self.registrar.set_initial_pose(pose_from_view(self.model, c_arm_of(view)))
         except ValueError as error:
             self._node.get_logger().error(f'view.*: {error}')
 

@@ -12,6 +12,15 @@ class SourceError(ValueError):
 
 
 @dataclass(frozen=True)
+class SecondPicture:
+    """What a second plane saw at the same moment: image as of `SourceFrame`, camera, how its C-arm stands."""
+
+    image: np.ndarray
+    camera: Camera
+    c_arm: CArm
+
+
+@dataclass(frozen=True)
 class SourceFrame:
     """One picture of a source, with the truth where the source knows it.
 
@@ -23,6 +32,7 @@ class SourceFrame:
     along the axes of the isocentre, or None.
     initial_pose: (4, 4) pose that was given, before this picture, for the search to start anew from, or None;
     initial_covariance: its (6, 6) covariance (`registration.Registration`), None where not known.
+    second: what a second plane saw; then `c_arm` is known too.
     """
 
     image: np.ndarray
@@ -35,3 +45,4 @@ class SourceFrame:
     table: np.ndarray | None = None
     initial_pose: np.ndarray | None = None
     initial_covariance: np.ndarray | None = None
+    second: SecondPicture | None = None

@@ -1,4 +1,4 @@
-"""Two views of one moment: depth comes out, in the first one's frame, and a second view that is of no use does no harm."""
+"""Two views of one moment: depth comes out, in the frame of the first, and a second one of no use does no harm."""
 
 from dataclasses import replace
 

@@ -39,6 +39,8 @@ def test_the_status_of_a_registration_holds_every_figure():
         'recall': '0.9',
         'precision': '0.8',
         'residual_mm': '0.25',
+        'views': '1',
+        'second': '',
         'latency_ms': '50',
         'segmentation_ms': '20',
         'registration_ms': 'nan',

@@ -1,0 +1,139 @@
+"""pipeline_node with a second plane: pairs are registered jointly; whatever the second one lacks, the first goes on."""
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
+from ros_graph import Driver, reliable, stamps, values
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_ros import StaticTransformBroadcaster
+
+from m2i_ros.geometry import Camera, CArm, apply, inverse
+from m2i_ros.ros.camera_info import fill_camera_info
+from m2i_ros.ros.transforms import fill_transform, motion_from_pose
+
+SECOND = 10**9
+RIGHT_MM = 2.0
+
+
+@pytest.fixture(scope='module')
+def other(patient):
+    """The same patient and moments in a plane at 90 degrees."""
+    from m2i_ros.simulation import Phantom
+
+    c_arm = CArm(np.radians(90))
+    return Phantom('iliofemoral', 0, 256, 256, duration=1.0, injections=(-3.0,), plateau=60.0, c_arm=c_arm, plane=1)
+
+
+class BiPlane:
+    """Publishes pairs, one after another, and knows what was answered."""
+
+    def __init__(self, graph, patient, other):
+        self.graph, self.patient, self.other = graph, patient, other
+        self.first = Driver(graph)
+        self.image = graph.publisher(Image, 'second/image')
+        self.camera_info = graph.publisher(CameraInfo, 'second/camera_info')
+        self.statuses = graph.collect(DiagnosticStatus, 'registration/status')
+        self.poses = graph.collect(PoseWithCovarianceStamped, 'registration/pose')
+        self.masks = graph.collect(Image, 'second/vessel/mask')
+        self.now = 100 * SECOND
+
+    def send(self, later=0, frame_id='lateral', camera=None, second=True):
+        """Publish a pair, the second picture `later` nanoseconds after the first; return {key: value} of the status."""
+        self.now += SECOND // 15
+        stamp, index = self.now, len(self.statuses) % len(self.patient.frames)
+
+        def send_second():
+            header = Driver.header(stamp + later, frame_id)
+            self.camera_info.publish(fill_camera_info(CameraInfo(), header, camera or self.other.camera))
+            Driver.send_image(self.image, stamp + later, self.other[index].image, frame_id)
+
+        if second and later <= 0:
+            send_second()
+        self.first.send(stamp, self.patient.frames[index].image, self.patient.camera)
+        if second and later > 0:
+            send_second()
+
+        def told():
+            return next((own for own in map(values, self.statuses) if own['stamp'] == stamp), None)
+
+        return self.graph.wait(told, 'the status of a frame')
+
+    def until(self, views, tries=30, **how):
+        """Send pairs until a pose rests upon so many views; return the status."""
+        for _ in range(tries):
+            told = self.send(**how)
+            if told['accepted'] == 'true' and told['views'] == str(views):
+                return told
+        raise AssertionError(f'no accepted pose of {views} views in {tries} frames: {told}')
+
+
+@pytest.fixture(scope='module')
+def planes(graph, start, model_file, patient, other):
+    topics = ('/image', '/second/image')
+    start('pipeline_node', **{'model.path': model_file, 'second.patience': 1.0}, **reliable(*topics))
+    planes = BiPlane(graph, patient, other)
+    planes.first.send_initial_pose(patient.initial_pose)
+    return planes
+
+
+@pytest.fixture(scope='module')
+def geometry(graph, patient, other):
+    """How the planes stand, on /tf_static: only from here on."""
+    broadcaster = StaticTransformBroadcaster(graph.node)
+    T_isocentre = [inverse(phantom.c_arm.T_image_isocentre) for phantom in (patient, other)]
+    sent = []
+    for name, T in zip(('xray', 'lateral'), T_isocentre):
+        message = TransformStamped(child_frame_id=name)
+        message.header.frame_id = 'isocentre'
+        fill_transform(message.transform, T)
+        sent.append(message)
+    broadcaster.sendTransform(sent)
+    yield broadcaster
+
+
+def test_without_geometry_it_is_one_view_and_the_status_says_so(planes):
+    told = planes.until(1)
+    assert 'TF' in told['second'] and 'lateral' in told['second'] and 'second.source_to_isocentre' in told['second']
+
+
+def test_pairs_are_registered_jointly_and_the_pose_is_the_first_planes(planes, geometry, patient):
+    alone = planes.poses[-1]
+    told = planes.until(2)
+    assert told['second'] == ''
+    stamp = told['stamp']
+    pose = planes.graph.wait(
+        lambda: next((p for p, own in zip(planes.poses, stamps(planes.poses)) if own == stamp), None), 'the pose'
+    )
+    assert pose.header.frame_id == 'xray'
+    T, points = motion_from_pose(pose.pose.pose), patient.model.centreline.points
+    near = min(np.linalg.norm(apply(T, points) - apply(f.T_image_model, points), axis=1).mean() for f in patient.frames)
+    assert 1e3 * near < RIGHT_MM
+    depth = [p.pose.covariance[14] for p in (alone, pose)]
+    assert depth[1] < 0.5 * depth[0]
+    planes.graph.wait(lambda: stamp in stamps(planes.masks), "the second picture's mask")
+    assert planes.masks[-1].header.frame_id == 'lateral'
+
+
+def test_a_second_picture_a_little_later_or_earlier_belongs_to_it_and_a_late_one_does_not(planes, geometry):
+    assert planes.until(2, later=10_000_000)['second'] == ''
+    assert planes.until(2, later=-10_000_000)['second'] == ''
+    told = planes.until(1, later=30_000_000)
+    assert 'within 0.02 s' in told['second']
+
+
+def test_a_second_plane_that_is_wrong_or_switched_off_leaves_the_first_alone(planes, geometry):
+    small = Camera.from_detector(128, 128, 1.1, 0.3 / 128)
+    assert '128x128' in planes.until(1, camera=small)['second']
+    assert 'unknown' in planes.until(1, frame_id='unknown')['second']
+    assert 'one frame_id' in planes.until(1, frame_id='xray')['second']
+    assert 'no picture on /second/image' in planes.until(1, second=False)['second']
+    assert planes.until(2)['second'] == ''
+
+
+def test_the_angles_of_both_planes_say_how_they_stand(planes, patient):
+    for name, value in (('view.source_to_isocentre', 0.75), ('second.source_to_isocentre', 0.75)):
+        result = planes.graph.set_parameter('pipeline_node', name, value)
+        assert result.successful, result.reason
+    planes.first.send_initial_pose(patient.initial_pose)  # the angles are a start as well
+    assert planes.until(2, frame_id='nobody says where')['second'] == ''
