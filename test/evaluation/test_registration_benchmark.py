@@ -101,6 +101,29 @@ def test_a_simulated_patient_is_registered_and_reported(tmp_path):
     assert set(summarise(report_rows(report))['anatomies']['aortic_root']) == {'true', 'damaged'}
 
 
+def test_two_views_have_the_first_ones_starts_and_see_the_depth(tmp_path):
+    run = [
+        'registration',
+        '--anatomies',
+        'aortic_root',
+        '--patients',
+        '1',
+        '--size',
+        '128',
+        '--masks',
+        'true',
+        '--json',
+    ]
+    rows = []
+    for views in ('1', '2'):
+        assert main([*run, str(tmp_path / views), '--views', views]) == 0
+        rows.append(json.loads((tmp_path / views).read_text())['trials'][0])
+    one, two = rows
+    assert one['start_mtre_mm'] == two['start_mtre_mm'] and one['angle_deg'] is None
+    assert 60 <= two['angle_deg'] <= 120 and (one['views'], two['views']) == (1, 2)
+    assert two['accepted'] and two['mtre_mm'] < min(0.7, one['mtre_mm'])
+
+
 def report_rows(report):
     return {key: [registration_benchmark._numbers(row) for row in report[key]] for key in ('trials', 'tracked')}
 

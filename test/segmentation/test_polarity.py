@@ -119,3 +119,17 @@ def test_single_real_angiograms_show_their_polarity():
             found[bright] += (segmenter.info['polarity'] == 'bright') == bright
     assert found[False] == len(paths)
     assert found[True] >= 0.8 * len(paths)
+
+
+def test_a_picture_beside_the_stream_is_taken_as_the_streams_last_and_leaves_the_stream_as_it_was(exported):
+    rng = np.random.default_rng(0)
+    image, other = (rng.integers(20, 200, (120, 130)).astype(np.uint8) for _ in range(2))
+    alone, both = (Segmenter(exported, threads=1) for _ in range(2))
+    both.segment(image)
+    beside = both.segment_beside(inverted(image))  # as a next picture it would turn the stream to bright
+    assert both.info['polarity'] == 'dark'
+    np.testing.assert_array_equal(
+        beside.mask, Segmenter(exported, threads=1, polarity='dark').segment(inverted(image)).mask
+    )
+    alone.segment(image)
+    np.testing.assert_array_equal(both.segment(other).mask, alone.segment(other).mask)

@@ -144,3 +144,16 @@ def test_the_c_arm_turns_the_vessels_and_the_collimator_hides_them():
 def test_importing_the_room_does_not_import_torch():
     code = 'import sys; import m2i_ros.simulation as s; s.make_centreline; assert "torch" not in sys.modules'
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_a_second_plane_sees_the_same_patient_at_the_same_moments_before_another_background(phantom):
+    anatomy = phantom.model.name.split()[0]
+    turned = CArm(np.deg2rad(90))
+    second = Phantom(anatomy, seed=2, c_arm=turned, plane=1, **SIZE)
+    T_second_first = turned.T_image_isocentre @ inverse(CArm().T_image_isocentre)
+    for i in (0, 7, 23):
+        assert np.allclose(second.pose(i), T_second_first @ phantom.pose(i), atol=1e-12)
+    assert np.array_equal(second.model.vertices, phantom.model.vertices)
+    before = Phantom(anatomy, seed=2, plane=1, **SIZE)[0]
+    alike = np.corrcoef(before.image[20:-20, 20:-20].ravel(), phantom[0].image[20:-20, 20:-20].ravel())[0, 1]
+    assert alike < 0.9 and not before.mask.any()
