@@ -85,7 +85,8 @@ class Pipeline:
 
     segmenter: has `segment(image) -> VesselMask`, and `segment_beside` for second planes; is told the size of a pixel
     at the isocentre, `pixel_mm`, where the camera is known (of an ordinary C-arm: 0.75 m from the source).
-    registrar: has `register(vessels, camera, stamp, second) -> Registration`; keeps the state between frames.
+    registrar: has `register(vessels, camera, stamp) -> Registration`, with a `SecondView` as well where a frame has one;
+    keeps the state between frames.
     """
 
     def __init__(self, segmenter, registrar):
@@ -110,12 +111,12 @@ class Pipeline:
         """
         start = time.perf_counter()
         vessels = replace(vessels, contrast=self._contrast.update(vessels, frame.stamp))
-        view = None
+        others = ()
         if frame.second:
             other = frame.second.frame
             apart = abs(other.stamp - frame.stamp)
-            view = SecondView(second, other.camera, frame.second.T_second_image, apart)
-        registration = self.registrar.register(vessels, frame.camera, frame.stamp, view)
+            others = (SecondView(second, other.camera, frame.second.T_second_image, apart),)
+        registration = self.registrar.register(vessels, frame.camera, frame.stamp, *others)
         latency = {**(latency or {}), 'registration': time.perf_counter() - start}
         return Result(frame, vessels, registration, latency, second)
 

@@ -22,7 +22,7 @@ class Segmenter:
 
 
 class Registrar:
-    def register(self, vessels, camera, stamp, second):
+    def register(self, vessels, camera, stamp, second=None):
         self.seen = vessels, camera, stamp, second
         return Registration(State.SEARCHING)
 

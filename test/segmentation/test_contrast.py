@@ -128,7 +128,7 @@ def test_the_pipeline_hands_the_registrar_the_state_and_the_segmenter_the_size_o
             return vessels(0.1 * image.max())
 
     class Registrar:
-        def register(self, vessels, camera, stamp, second=None):
+        def register(self, vessels, camera, stamp):
             seen.append(vessels.contrast)
 
     pipeline = Pipeline(Segmenter(), Registrar())
