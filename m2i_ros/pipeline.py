@@ -85,8 +85,8 @@ class Pipeline:
 
     segmenter: has `segment(image) -> VesselMask`, and `segment_beside` for second planes; is told the size of a pixel
     at the isocentre, `pixel_mm`, where the camera is known (of an ordinary C-arm: 0.75 m from the source).
-    registrar: has `register(vessels, camera, stamp) -> Registration`, with a `SecondView` as well where a frame has one;
-    keeps the state between frames.
+    registrar: has `register(vessels, camera, stamp) -> Registration`, called with a `SecondView` as well where a frame
+    has one; keeps the state between frames.
     """
 
     def __init__(self, segmenter, registrar):

@@ -220,8 +220,8 @@ def test_what_is_replayed_again_is_the_same_and_what_is_not_is_told(tmp_path, mo
 
 def test_poses_are_compared_in_millimetres_of_model_points(tmp_path, moving_box):
     class Shifted(Told):
-        def register(self, vessels, camera, stamp, second=None):
-            result = super().register(vessels, camera, stamp, second)
+        def register(self, vessels, camera, stamp):
+            result = super().register(vessels, camera, stamp)
             if result.T_image_model is not None and self._count == 6:
                 result.T_image_model[0, 3] += 0.002
             return result
