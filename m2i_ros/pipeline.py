@@ -96,16 +96,23 @@ class Pipeline:
 
     def process(self, frame):
         """Return the `Result` of one `Frame`."""
+        return self.register(frame, *self.segment(frame))
+
+    def segment(self, frame):
+        """Return the `VesselMask` of a frame, how long it took, and that of its second picture: as `register` takes them.
+
+        The two may run on a thread each, a frame apart, as long as each gets the frames in their order.
+        """
         start = time.perf_counter()
         self.segmenter.pixel_mm = _pixel_mm(frame.camera)
         vessels, second = self.segmenter.segment(frame.image), None
         if frame.second:
             self.segmenter.pixel_mm = _pixel_mm(frame.second.frame.camera)
             second = self.segmenter.segment_beside(frame.second.frame.image)
-        return self.register(frame, vessels, {'segmentation': time.perf_counter() - start}, second)
+        return vessels, {'segmentation': time.perf_counter() - start}, second
 
     def register(self, frame, vessels, latency=None, second=None):
-        """Return the `Result` of a frame whose vessels are known already (a mask received by topic).
+        """Return the `Result` of a frame whose vessels are known already (masks received by topic, or `segment`).
 
         second: VesselMask of its second picture, where it has one.
         """

@@ -12,7 +12,9 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -43,16 +45,21 @@ OPTIONS = {
     'engine': 'segmentation.engine',
     'threads': 'segmentation.threads',
 }
-AHEAD = 4  # frames decoded while one is processed
+AHEAD = 4  # frames decoded, and frames segmented, while one is registered and written
 PROGRESS_PERIOD = 0.2  # seconds between two words of a worker
 
 _words = None  # of a worker process: the queue of (input, frames done, frames in all)
 
 
-def open_recording(path, parameters):
+class SettingsError(ValueError):
+    """Weights, engine or model that the parameters name cannot be used: no recording can be replayed."""
+
+
+def open_recording(path, parameters, named_model=lambda: None):
     """Return the source that `path` names: whatever `kind_of` knows, or phantom:ANATOMY:SEED.
 
-    parameters: {name: value} of `ROWS`. Raises SourceError.
+    parameters: {name: value} of `ROWS`. named_model: function that returns the model they name, or None.
+    Raises SourceError.
     """
     if path.startswith('phantom:'):
         try:
@@ -63,29 +70,38 @@ def open_recording(path, parameters):
     kind = kind_of(path)
     settings = group(parameters, kind) if kind in ('bag', 'dicom') else {}
     if kind == 'dicom':
-        settings['start'] = start_by_view(settings.pop('isocentre'), lambda: _named_model(parameters))
+        settings['start'] = start_by_view(settings.pop('isocentre'), named_model)
     return open_source(kind, path, **settings)
 
 
 def _named_model(parameters):
-    """Return the model that parameters name, or None."""
+    """Return the model that parameters name, or None. Raises SettingsError."""
     path = parameters['model.path']
-    return open_model(path, parameters['model.units'], parameters['model.axes']) if path else None
+    try:
+        return open_model(path, parameters['model.units'], parameters['model.axes']) if path else None
+    except (ValueError, OSError) as error:
+        raise SettingsError(str(error)) from error
 
 
 def make_pipeline(parameters, model):
-    """Return the `Pipeline` that the nodes would make of the values of `ros.parameters`, for a model or None."""
+    """Return the `Pipeline` that the nodes would make of the values of `ros.parameters`, for a model or None.
+
+    Raises SettingsError.
+    """
     from m2i_ros.segmentation import Segmenter
 
     settings = group(parameters, 'segmentation')
-    segmenter = Segmenter(
-        settings['weights'],
-        settings['engine'],
-        settings['threads'],
-        settings['threshold'] or None,
-        settings['largest_side'],
-        settings['polarity'],
-    )
+    try:
+        segmenter = Segmenter(
+            settings['weights'],
+            settings['engine'],
+            settings['threads'],
+            settings['threshold'] or None,
+            settings['largest_side'],
+            settings['polarity'],
+        )
+    except (ValueError, OSError) as error:
+        raise SettingsError(str(error)) from error
     registrar = Registrar(model, RegistrationSettings(**group(parameters, 'registration')))
     view = group(parameters, 'view')
     if model is not None and view['source_to_isocentre']:
@@ -95,44 +111,62 @@ def make_pipeline(parameters, model):
     return Pipeline(segmenter, registrar)
 
 
-def replay(source, pipeline, bag, session, progress=iter):
+def replay(source, pipeline, bag, session, progress=lambda done: None):
     """Process every frame of a source; write frames and results to a `BagWriter` and note the figures in a `Session`.
 
-    pipeline: `Pipeline`, its registration not begun. progress: turns the source into an iterator over its frames, and
-    may show how far it is. Return how many frames the pipeline refused: they have a status in the bag, but no mask.
+    pipeline: `Pipeline`, its registration not begun. progress: called with the number of frames done before each.
+    Return how many frames the pipeline refused: they have a status in the bag, but no mask.
+
+    Decoding, segmentation, and registration with writing have a thread each. Each of them gets every frame, in order,
+    so how they take turns changes nothing.
     """
     registrar = pipeline.registrar
     session.model, session.camera = registrar.model, source.camera
-    origin = getattr(source, 'origin', FIRST_STAMP)
     messages = Messages(bag.types, getattr(source, 'frame_id', 'xray'))
     start = source.initial_pose
-    state, refused, last = State.WAITING, 0, 0
-    for given in progress(source):
-        if start is not None and given.initial_pose is None:
-            given = replace(given, initial_pose=start)
-        start = None
-        if given.initial_pose is not None:
-            registrar.set_initial_pose(given.initial_pose, given.initial_covariance)
-        stamp = origin + round(1e9 * given.stamp)
-        if stamp < last:  # as the nodes do: another run
-            pipeline.segmenter.reset()
-        last = stamp
-        session.image(stamp, time.perf_counter_ns(), given.image)
-        out = messages.of_frame(given, stamp)
-        try:
-            result = pipeline.process(_frame(given, stamp))
-        except FrameError as error:
-            refused += 1
-            print(f'frame {given.name or seconds_of(stamp)}: {error}', file=sys.stderr)
-            out.append(messages.of_registration(Registration(state, reason=str(error)), stamp))
-        else:
-            state = result.registration.state
-            out += messages.of_result(result, stamp, registrar.model)
-            session.camera = given.camera or session.camera
-            _note(session, stamp, given, result)
-        for topic, kind, message in out:
-            bag.write(topic, kind, stamp, message)
+    state, refused = State.WAITING, 0
+    with closing(look_ahead(_segmented(source, pipeline), AHEAD)) as segmented:
+        for done, (given, stamp, frame, vessels) in enumerate(segmented):
+            progress(done)
+            if start is not None and given.initial_pose is None:
+                given = replace(given, initial_pose=start)
+            start = None
+            if given.initial_pose is not None:
+                registrar.set_initial_pose(given.initial_pose, given.initial_covariance)
+            out = messages.of_frame(given, stamp)
+            if isinstance(vessels, FrameError):
+                refused += 1
+                session.image(stamp, time.perf_counter_ns(), given.image)
+                print(f'frame {given.name or seconds_of(stamp)}: {vessels}', file=sys.stderr)
+                out.append(messages.of_registration(Registration(state, reason=str(vessels)), stamp))
+            else:
+                result = pipeline.register(frame, *vessels)
+                state = result.registration.state
+                out += messages.of_result(result, stamp, registrar.model)
+                session.camera = given.camera or session.camera
+                _note(session, stamp, given, result)
+            for topic, kind, message in out:
+                bag.write(topic, kind, stamp, message)
     return refused
+
+
+def _segmented(source, pipeline):
+    """Yield (`SourceFrame`, stamp in ns, `Frame`, what `Pipeline.segment` returns or the FrameError it raised)."""
+    origin = getattr(source, 'origin', FIRST_STAMP)
+    last = 0
+    with closing(look_ahead(source, AHEAD)) as frames:
+        for given in frames:
+            stamp = origin + round(1e9 * given.stamp)
+            if stamp < last:  # as the nodes do: another run
+                pipeline.segmenter.reset()
+            last = stamp
+            frame = None
+            try:
+                frame = _frame(given, stamp)
+                vessels = pipeline.segment(frame)
+            except FrameError as error:
+                vessels = error
+            yield given, stamp, frame, vessels
 
 
 def _frame(given, stamp):
@@ -148,6 +182,8 @@ def _frame(given, stamp):
 def _note(session, stamp, given, result):
     now = time.perf_counter_ns()
     registration = result.registration
+    # Latency is what its stages took: between them it waits for its turn, not for them.
+    session.image(stamp, now - round(1e9 * sum(result.latency.values())), given.image)
     session.mask(stamp, now, result.vessels.mask)
     times = {f'{stage}_ms': str(1e3 * seconds) for stage, seconds in result.latency.items()}
     session.status(now, {**status_values(registration, stamp, result.vessels.contrast.value), **times})
@@ -167,26 +203,20 @@ def replay_file(path, output, parameters, progress=None):
 
     The report is that of a live session (`Session.report`) with: recording, refused (frames that the pipeline did not
     take), skipped (what of the recording could not be read, in words), complete (False: interrupted).
-    Raises SourceError, or another ValueError or OSError with the reason.
+    Raises SettingsError, SourceError, or another ValueError or OSError with the reason.
     """
     path = str(path)
-    source = open_recording(path, parameters)
-    model = _named_model(parameters) or source.model
+    named_model = cache(lambda: _named_model(parameters))
+    source = open_recording(path, parameters, named_model)
+    model = named_model() or source.model
     pipeline = make_pipeline(parameters, model)
     info = pipeline.segmenter.info
     session, refused, stopped = Session(), 0, False
-
-    def told(frames):
-        for index, frame in enumerate(look_ahead(frames, AHEAD)):
-            if progress:
-                progress(index, len(source))
-            yield frame
-
     with BagWriter(output, typestore()) as bag:
         for key, value in _description(parameters, info, model).items():
             bag.describe(key, value)
         try:
-            refused = replay(source, pipeline, bag, session, told)
+            refused = replay(source, pipeline, bag, session, lambda done: progress and progress(done, len(source)))
         except KeyboardInterrupt:  # what was done so far is kept
             stopped = True
     session.close()
@@ -258,13 +288,10 @@ def main(argv=None):
     try:
         parameters = parameters_from(arguments.params, **{name: getattr(arguments, name) for name in OPTIONS})
         outputs = _outputs(arguments.input, Path(arguments.output))
-        make_pipeline(parameters, None)  # weights and engine that are not there fail all inputs
-        _named_model(parameters)  # likewise
+        return _replay_all(outputs, parameters, arguments.jobs)
     except (ValueError, OSError) as error:
         print(f'replay: {error}', file=sys.stderr)
         return 2
-    try:
-        return _replay_all(outputs, parameters, arguments.jobs)
     except KeyboardInterrupt:
         return 130
 
@@ -287,7 +314,7 @@ def _outputs(inputs, output):
 
 
 def _replay_all(outputs, parameters, jobs):
-    """Replay each input, some at a time; tell of each; return the exit code."""
+    """Replay each input, some at a time; tell of each; return the exit code. Raises SettingsError."""
     failed, reports = [], {}
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task('replaying', total=None)
@@ -299,6 +326,8 @@ def _replay_all(outputs, parameters, jobs):
             bar.update(task, completed=sum(done for done, _ in sizes.values()), total=known * len(outputs) / len(sizes))
 
         for path, report in _run(outputs, parameters, jobs, told):
+            if isinstance(report, SettingsError):
+                raise report
             if isinstance(report, Exception):
                 failed.append(path)
                 words = f'replay: {path}: failed: {report}'
@@ -343,7 +372,7 @@ def _run(outputs, parameters, jobs, told):
                     yield futures[future], future.exception() or future.result()
                 waiting -= done
                 time.sleep(0 if done else PROGRESS_PERIOD / 2)
-        except KeyboardInterrupt:
+        except BaseException:  # interrupted, or nobody asks for the others any more
             pool.shutdown(cancel_futures=True)
             raise
 

@@ -8,6 +8,7 @@ import functools
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
@@ -39,6 +40,11 @@ class Decoder:
     def __init__(self):
         self._lock = threading.Lock()
         self._process = self._connection = None
+
+    def start(self):
+        """Start the process unless it runs: until it can decode takes half a second, in which others may work."""
+        with self._lock:
+            self._start()
 
     def decode(self, data, syntax, options):
         """Return what the function `decode` returns. Raises DecodeError."""
@@ -89,6 +95,8 @@ def shared_decoder():
 
 def _serve(connection):
     """Answer until the other side is gone."""
+    with suppress(ImportError):  # `decode` says so, for each picture
+        import pydicom.pixels  # noqa: F401  while nobody waits for it
     while True:
         try:
             arguments = connection.recv()

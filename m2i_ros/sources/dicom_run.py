@@ -52,6 +52,8 @@ class DicomRun:
         # Every frame takes a byte at least: a damaged number would not fit into the memory.
         self._count = header.integer('NumberOfFrames', 1, max(1, header.size), default=1)
         self._frames = self._find_frames()
+        if self._by_codec:
+            shared_decoder().start()
         self._lut = self._find_lut(invert)
         self.stamps = self._find_stamps(frame_rate)
 
@@ -88,6 +90,10 @@ class DicomRun:
     @property
     def _encapsulated(self):
         return self.header.transfer_syntax.is_encapsulated
+
+    @property
+    def _by_codec(self):
+        return self._encapsulated and self.header.transfer_syntax != pydicom.uid.RLELossless
 
     def _check_decoder(self):
         syntax = self.header.transfer_syntax
@@ -173,9 +179,8 @@ class DicomRun:
         syntax = self.header.transfer_syntax
         if self._encapsulated:
             data = pydicom.encaps.encapsulate([data], has_bot=False)
-        by_codec = self._encapsulated and syntax != pydicom.uid.RLELossless
         try:
-            pixels = (shared_decoder().decode if by_codec else decode)(data, syntax, self._pixel_options)
+            pixels = (shared_decoder().decode if self._by_codec else decode)(data, syntax, self._pixel_options)
         except DecodeError as error:
             raise SourceError(f'{where} cannot be decoded: {error}') from error
         if pixels.shape != (self.rows, self.columns):
