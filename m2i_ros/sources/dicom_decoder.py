@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+JPEG_EXTENDED, JPEG_LOSSLESS = '1.2.840.10008.1.2.4.51', '1.2.840.10008.1.2.4.57'
 PATIENCE = 20.0  # seconds after which a picture counts as one that cannot be decoded
 
 
@@ -28,6 +29,9 @@ def decode(data, syntax, options):
     """
     import pydicom.pixels
 
+    if syntax == JPEG_EXTENDED and options['bits_stored'] > 8:
+        # pydicom keeps lossy JPEG of 12 bits from GDCM, which decodes it: the kind of JPEG it reads from the data.
+        syntax = JPEG_LOSSLESS
     try:
         return pydicom.pixels.get_decoder(pydicom.uid.UID(syntax)).as_array(data, index=0, raw=True, **options)[0]
     except Exception as error:  # whatever a codec makes of damaged data

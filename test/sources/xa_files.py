@@ -23,6 +23,7 @@ SYNTAXES = {
     'DeflatedExplicitVRLittleEndian': 0,
     'RLELossless': 0,
     'JPEGBaselineProcess1': 12,
+    'JPEGExtendedProcess2_4': 12,
     'JPEGLosslessProcess14': 0,
     'JPEGLosslessProcess14_1': 0,
     'JPEGLSLossless': 0,
@@ -30,6 +31,8 @@ SYNTAXES = {
     'JPEG2000Lossless': 0,
     'JPEG2000': 3,
 }
+# How many bits lossy JPEG can have; the others have any.
+BITS = {'JPEGBaselineProcess1': (8,), 'JPEGExtendedProcess2_4': (8, 12)}
 
 GEOMETRY = {
     'DistanceSourceToDetector': 1100.0,
