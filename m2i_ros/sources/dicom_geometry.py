@@ -84,6 +84,7 @@ class _Reader:
     def read(self):
         detector = self._given.source_to_detector or self._distance('DistanceSourceToDetector')
         spacing = self._spacing()
+        self._tell_what_changes()
         c_arms = self._c_arms(detector)
         camera = None
         if not detector:
@@ -106,6 +107,11 @@ class _Reader:
     def _assume(self, what, parameter=''):
         self._assumed.append(f'{what} ({parameter})' if parameter else what)
 
+    def _tell_what_changes(self):
+        for keyword in ('DistanceSourceToDetector', 'DistanceSourceToIsocenter'):
+            if len(set(self._header.numbers_of_frames(keyword))) > 1:
+                self._assume(f'{describe(keyword)} as in the first frame, though it changes')
+
     def _distance(self, keyword):
         """Return a distance of the X-ray system in metres, or None where the file has none that could be."""
         value = self._header.number(keyword)
@@ -118,7 +124,7 @@ class _Reader:
         values = self._header.numbers('ImagerPixelSpacing')
         if len(values) in (1, 2) and all(0.01 <= value <= 10 for value in values):
             return 1e-3 * np.array([values[0], values[-1]])
-        for keyword in ('FieldOfViewDimensions', 'IntensifierSize'):
+        for keyword in ('FieldOfViewDimensions', 'FieldOfViewDimensionsInFloat', 'IntensifierSize'):
             sizes = self._header.numbers(keyword)
             if sizes and 20 <= sizes[0] == sizes[-1] <= 1000:
                 spacing = sizes[0] / max(self._width, self._height)
@@ -199,7 +205,7 @@ class _Reader:
     def _isocentre(self, detector):
         if self._given.source_to_isocentre:
             return self._given.source_to_isocentre
-        distance = self._distance('DistanceSourceToPatient')
+        distance = self._distance('DistanceSourceToPatient') or self._distance('DistanceSourceToIsocenter')
         if distance and distance <= (detector or distance):
             return distance
         magnification = self._header.number('EstimatedRadiographicMagnificationFactor')
@@ -220,15 +226,31 @@ class _Reader:
         keyword = f'Positioner{which}AngleIncrement'
         values = self._per_frame(keyword)
         if values is None:
-            return np.zeros(self._count)
+            angles = self._header.numbers_of_frames(f'Positioner{which}Angle')
+            return np.array(angles) - angles[0] if len(angles) == self._count else np.zeros(self._count)
         return np.cumsum(values) if self._given.increments == 'from_last' else values
 
     def _tables(self):
         # The names follow an operator at the table's side: longitudinal is towards LAO, lateral towards cranial.
         values = [self._per_frame(f'Table{way}Increment') for way in ('Longitudinal', 'Vertical', 'Lateral')]
         if all(value is None for value in values):
+            values = self._table_positions()
+        if all(value is None for value in values):
             return np.empty((0, 3))
         return 1e-3 * np.stack([np.zeros(self._count) if v is None else v for v in values], axis=1)
+
+    def _table_positions(self):
+        """Return how far the table is from where the first frame has it, by functional groups: as its increments."""
+        ways = (f'TableTop{way}Position' for way in ('Longitudinal', 'Vertical', 'Lateral'))
+        positions = [self._header.numbers_of_frames(way) for way in ways]
+        positions = [np.array(p) - p[0] if len(p) == self._count else None for p in positions]
+        if not any(p is not None and p.any() for p in positions):
+            return [None]
+        turns = ('TableHorizontalRotationAngle', 'TableHeadTiltAngle', 'TableCradleTiltAngle')
+        if any(len(set(self._header.numbers_of_frames(turn))) > 1 for turn in turns):
+            self._assume('no motion of the table: it turns, and positions are then not comparable')
+            return [None]
+        return positions
 
     def _per_frame(self, keyword):
         values = self._header.numbers(keyword)

@@ -47,8 +47,25 @@ TAGS = (
     'DetectorElementSpacing DetectorActiveDimensions DetectorActiveOrigin '
     'PositionerPrimaryAngle PositionerSecondaryAngle PositionerPrimaryAngleIncrement '
     'PositionerSecondaryAngleIncrement TableVerticalIncrement TableLateralIncrement TableLongitudinalIncrement '
-    'PatientOrientation PatientPosition'
+    'PatientOrientation PatientPosition '
+    'SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence'
 ).split()
+
+# Where Enhanced XA and XRF have them instead: in the functional groups of all frames, or of each (PS3.3 C.8.19.6).
+FUNCTIONAL_GROUPS = {
+    'FrameContentSequence': 'FrameReferenceDateTime',
+    'FrameVOILUTSequence': 'WindowCenter WindowWidth VOILUTFunction',
+    'FramePixelDataPropertiesSequence': 'ImagerPixelSpacing PixelIntensityRelationship PixelIntensityRelationshipSign',
+    'XRayGeometrySequence': 'DistanceSourceToDetector DistanceSourceToIsocenter '
+    'EstimatedRadiographicMagnificationFactor',
+    'FieldOfViewSequence': 'FieldOfViewDimensionsInFloat FieldOfViewOrigin FieldOfViewRotation '
+    'FieldOfViewHorizontalFlip',
+    'PositionerPositionSequence': 'PositionerPrimaryAngle PositionerSecondaryAngle',
+    'TablePositionSequence': 'TableTopVerticalPosition TableTopLongitudinalPosition TableTopLateralPosition '
+    'TableHorizontalRotationAngle TableHeadTiltAngle TableCradleTiltAngle',
+    'PatientOrientationInFrameSequence': 'PatientOrientation',
+}
+_GROUP_OF = {keyword: group for group, keywords in FUNCTIONAL_GROUPS.items() for keyword in keywords.split()}
 
 # What `keep_patient_tags` asks for.
 PATIENT_TAGS = (
@@ -121,8 +138,23 @@ class Header:
         return self._dataset.original_encoding
 
     def get(self, keyword):
-        """Return the value as pydicom gives it, or None where it is missing or cannot be read."""
-        return _value(self._dataset, keyword)
+        """Return the value as pydicom gives it, or None where it is missing or cannot be read.
+
+        What is in functional groups only: the first frame's.
+        """
+        value = _value(self._dataset, keyword)
+        if value is None and keyword in _GROUP_OF:
+            return next(iter(self._of_frames(keyword)), None)
+        return value
+
+    def _of_frames(self, keyword):
+        """Yield the value of a tag in the functional groups of each frame, or once where it is that of all; or None."""
+        frames = [_value(self._dataset, 'SharedFunctionalGroupsSequence')]
+        if _first(frames[0], _GROUP_OF[keyword]) is None:
+            frames = [[item] for item in _value(self._dataset, 'PerFrameFunctionalGroupsSequence') or ()]
+        for groups in frames:
+            group = _first(groups, _GROUP_OF[keyword])
+            yield _first(group, keyword)
 
     def _meta(self, keyword):
         return _value(self._dataset.file_meta, keyword)
@@ -139,6 +171,22 @@ class Header:
         except (TypeError, ValueError, OverflowError):
             return []
         return values if all(map(math.isfinite, values)) else []
+
+    def numbers_of_frames(self, keyword):
+        """Return the number that each frame has in its functional groups, finite floats; empty where one lacks it."""
+        values = list(map(_finite, self._of_frames(keyword)))
+        return [] if None in values else values
+
+    def seconds_of_frames(self):
+        """Return Frame Reference DateTime of each frame as seconds from the first one's; empty where one lacks it.
+
+        The date itself does not leave this function.
+        """
+        try:
+            times = [pydicom.valuerep.DT(str(value)) for value in self._of_frames('FrameReferenceDateTime')]
+            return [(time - times[0]).total_seconds() for time in times]
+        except Exception:  # noqa: BLE001  a damaged value is no value
+            return []
 
     def number(self, keyword):
         """Return the first value of a tag as a finite float, or None."""
@@ -164,6 +212,21 @@ class Header:
             value = '\\'.join(map(str, value)) if hasattr(value, '__iter__') else ''
         text = (value or '').strip().upper()
         return text if _CODE.fullmatch(text) else ''
+
+
+def _first(sequence, keyword):
+    """Return the value of a tag in the first item of a sequence, or None."""
+    try:
+        return _value(sequence[0], keyword)
+    except Exception:  # noqa: BLE001  no sequence, an empty one, a damaged one
+        return None
+
+
+def _finite(value):
+    try:
+        return float(value) if math.isfinite(float(value)) else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _value(dataset, keyword):

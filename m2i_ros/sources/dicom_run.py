@@ -270,6 +270,9 @@ class DicomRun:
         elif _are_intervals(vector[1:]) and len(vector) == count and not (pointed == 0x00181063 and interval):
             self._interval = 1e-3 * float(np.mean(vector[1:]))
             return 1e-3 * np.cumsum([0.0, *vector[1:]])
+        elif len(times := header.seconds_of_frames()) == count > 1 and _are_intervals(list(1e3 * np.diff(times))):
+            self._interval = times[-1] / (count - 1)
+            return np.array(times)
         elif interval and _are_intervals([interval]):
             self._interval = 1e-3 * interval
         else:

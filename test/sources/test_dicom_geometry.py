@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xa_files import XRF, write_xa
+from xa_files import XRF, enhance, write_xa, xa_dataset
 
 from m2i_ros.geometry import apply
 from m2i_ros.sources import SourceError
@@ -149,6 +149,48 @@ def test_the_table_carries_the_patient(tmp_path):
     # Moved to the left by 10 mm and 5 mm nearer the tube: 10 x 1100 / 745 / 0.4 pixels to the right.
     np.testing.assert_allclose(left - still, [36.913, 0], atol=2e-3)
     np.testing.assert_allclose(head - still, [0, -36.667], atol=2e-3)
+
+
+MOVING = dict(
+    PositionerPrimaryAngle=-30,
+    PositionerSecondaryAngle=10,
+    PositionerPrimaryAngleIncrement=[0.0, 20.0, 45.0],
+    TableLongitudinalIncrement=[0.0, 10.0, 0.0],
+    TableLateralIncrement=[0.0, 0.0, 10.0],
+    TableVerticalIncrement=[0.0, 5.0, 0.0],
+    PatientOrientation=['L', 'F'],
+    FrameTimeVector=[0.0, 250.0, 400.0],
+    WindowCenter=100,
+    WindowWidth=80,
+)
+
+
+def test_enhanced_xa_says_in_functional_groups_what_xa_says_in_its_tags(tmp_path, caplog):
+    frames = np.random.default_rng(1).integers(0, 255, (3, SIZE, SIZE)).astype(np.uint8)
+    for tags in (MOVING, {'PositionerMotion': 'STATIC', 'PatientOrientation': ['L', 'F']}):
+        plain = list(source(tmp_path, frames, **tags))
+        told = caplog.text
+        caplog.clear()
+        enhanced = list(source(tmp_path, frames, enhanced=True, **tags))
+        assert ('missing' in caplog.text) == ('FrameTimeVector' not in tags), 'only the times'
+        assert len(enhanced) == 3 and 'missing' not in told
+        for one, other in zip(plain, enhanced):
+            assert np.array_equal(one.image, other.image) and one.camera == other.camera
+            assert one.c_arm == pytest.approx(other.c_arm) if tags is MOVING else one.c_arm == other.c_arm
+            assert (one.table is None) == (other.table is None)
+            if one.table is not None:
+                np.testing.assert_allclose(one.table, other.table, atol=1e-9)
+            if 'FrameTimeVector' in tags:
+                assert one.stamp == pytest.approx(other.stamp, abs=1e-5)
+
+
+def test_a_table_that_turns_during_an_enhanced_run_is_not_followed_and_said(tmp_path, caplog):
+    ds = enhance(xa_dataset(np.repeat(BLANK, 3, axis=0), **MOVING))
+    for index, groups in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        groups.TablePositionSequence[0].TableHeadTiltAngle = float(index)
+    ds.save_as(tmp_path / 'run.dcm', enforce_file_format=True)
+    assert all(frame.table is None for frame in DicomSource(tmp_path / 'run.dcm'))
+    assert 'it turns' in caplog.text
 
 
 # Detectors

@@ -5,6 +5,7 @@ python test/sources/xa_files.py FOLDER writes one second of the phantom in each 
 
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from m2i_ros.sources.dicom_header import pydicom  # without GDCM
 
 XA = '1.2.840.10008.5.1.4.1.1.12.1'
+ENHANCED_XA = '1.2.840.10008.5.1.4.1.1.12.1.1'
 XRF = '1.2.840.10008.5.1.4.1.1.12.2'
 
 # What GDCM calls a transfer syntax; those that lose something come with how much, in grey values.
@@ -44,6 +46,8 @@ GEOMETRY = {
     'PatientPosition': 'HFS',
     'FrameTime': 80.0,
 }
+
+NEARLY_MIDNIGHT = datetime(2000, 1, 1, 23, 59, 59, 500_000)
 
 # What a DICOMDIR wants besides.
 DISC = {'PatientID': 'phantom', 'StudyDate': '20000101', 'StudyTime': '120000', 'StudyID': '1'}
@@ -91,10 +95,57 @@ def xa_dataset(frames, bits=None, **tags):
     return ds
 
 
-def write_xa(path, frames, syntax='ExplicitVRLittleEndian', bits=None, **tags):
-    """Write a run in a transfer syntax, by GDCM's name, and return its path."""
+def enhance(ds):
+    """Turn an XA dataset into Enhanced XA: what functional groups hold is moved there, as values of each frame."""
+    count = ds.NumberOfFrames
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = ENHANCED_XA
+    angles = {}
+    for which in ('Primary', 'Secondary'):
+        turns = ds.get(f'Positioner{which}AngleIncrement') or [0] * count
+        angles[which] = [float(ds.get(f'Positioner{which}Angle')) + float(turn) for turn in turns]
+    ways = {way: ds.get(f'Table{way}Increment') or [0] * count for way in ('Vertical', 'Longitudinal', 'Lateral')}
+    seconds = np.cumsum([0.0, *map(float, ds.get('FrameTimeVector', [0])[1:])]) / 1000
+    shared, frames = pydicom.Dataset(), [pydicom.Dataset() for _ in range(count)]
+    still = {
+        'XRayGeometrySequence': {
+            'DistanceSourceToDetector': ds.get('DistanceSourceToDetector'),
+            'DistanceSourceToIsocenter': ds.get('DistanceSourceToPatient'),
+        },
+        'FramePixelDataPropertiesSequence': {'ImagerPixelSpacing': ds.get('ImagerPixelSpacing')},
+        'PatientOrientationInFrameSequence': {'PatientOrientation': ds.get('PatientOrientation')},
+        'FrameVOILUTSequence': {'WindowCenter': ds.get('WindowCenter'), 'WindowWidth': ds.get('WindowWidth')},
+    }
+    for group, values in still.items():
+        _add_group(shared, group, values)
+    for index, frame in enumerate(frames):
+        moving = {f'Positioner{which}Angle': values[index] for which, values in angles.items()}
+        _add_group(frame, 'PositionerPositionSequence', moving)
+        # From where the table stands: the positions count from anywhere.
+        _add_group(frame, 'TablePositionSequence', {f'TableTop{w}Position': 100 + v[index] for w, v in ways.items()})
+        if len(seconds) == count:
+            time = NEARLY_MIDNIGHT + timedelta(seconds=seconds[index])
+            _add_group(frame, 'FrameContentSequence', {'FrameReferenceDateTime': f'{time:%Y%m%d%H%M%S.%f}'})
+    moved = ('Positioner', 'Table', 'FrameTime', 'FrameIncrement', 'DistanceSource', 'Imager', 'PatientOrient', 'Window')
+    for element in list(ds):
+        if element.keyword.startswith(moved):
+            del ds[element.tag]
+    ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = [shared], frames
+    return ds
+
+
+def _add_group(dataset, group, values):
+    item = pydicom.Dataset()
+    for keyword, value in values.items():
+        if value is not None:
+            setattr(item, keyword, value)
+    setattr(dataset, group, [item])
+
+
+def write_xa(path, frames, syntax='ExplicitVRLittleEndian', bits=None, enhanced=False, **tags):
+    """Write a run in a transfer syntax, by GDCM's name, and return its path. enhanced: as Enhanced XA."""
     path = Path(path)
-    xa_dataset(frames, bits, **tags).save_as(path, enforce_file_format=True)
+    ds = xa_dataset(frames, bits, **tags)
+    (enhance(ds) if enhanced else ds).save_as(path, enforce_file_format=True)
     if syntax != 'ExplicitVRLittleEndian':
         encode(path, path, syntax)
     return path
