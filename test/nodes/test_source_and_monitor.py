@@ -256,12 +256,17 @@ def test_a_dicom_run_comes_with_its_camera_the_c_arm_and_the_true_times(graph, a
         'JPEGLosslessProcess14_1',
         PatientName='PLANTED^NAME',
         PatientID='PLANTED',
+        StudyDescription='PLANTED',
+        ImageComments='PLANTED',
         FrameTime=None,
         FrameTimeVector=[0, 100.0, 50.0, 200.0],
         PositionerPrimaryAngleIncrement=[0.0, 2.0, 4.0, 6.0],
         TableLongitudinalIncrement=[0.0, 10.0, 20.0, 30.0],
     )
-    source = run('source_node', source='dicom', path=path, model__path=model_file, dicom__isocentre='centroid')
+    record = tmp_path / 'record'
+    monitor = run('monitor_node', record=record)
+    given = {'model__path': model_file, 'dicom__isocentre': 'centroid', 'wait_for': 'monitor_node'}
+    source = run('source_node', source='dicom', path=path, **given)
     source.says('finished: 4 frames sent')
     graph.wait(lambda: len(pipeline.received) == len(transforms) == len(infos) == 4, 'four frames with their TF')
     sent = stamps(pipeline.received)
@@ -288,7 +293,14 @@ def test_a_dicom_run_comes_with_its_camera_the_c_arm_and_the_true_times(graph, a
     assert np.allclose(apply(T, load_model(model_file).centroid), [0, 0, 0.75], atol=1e-9)
     assert np.allclose(T[:3, :3], CArm(np.radians(30), np.radians(-20)).T_image_isocentre[:3, :3], atol=1e-9)
     graph.wait(lambda: status and status[-1].message == 'finished', 'the last status')
-    assert 'PLANTED' not in source.output + repr(status)
+    assert monitor.wait(60) == 0, monitor.output
+    assert 'PLANTED' not in source.output + repr(status) + monitor.output
+    written = {file.name: file.read_bytes() for file in record.rglob('*') if file.is_file()}
+    assert {'report.json', 'frames.csv', 'overlay.mp4', 'contact_sheet.png', 'metadata.yaml', 'bag.mcap'} <= set(written)
+    with AnyReader([record / 'bag']) as reader:  # its file is compressed
+        assert {'/image', '/source/status', '/rosout'} <= {connection.topic for connection in reader.connections}
+        written['messages'] = b''.join(bytes(data) for *_, data in reader.messages())
+    assert not [name for name, data in written.items() if b'PLANTED' in data]
     assert source.output.count('assumed:') == 1
     for messages in (infos, starts, transforms, status):
         graph.stop_collecting(messages)
