@@ -118,6 +118,13 @@ def _of_dicom():
             maximum=9.0,
         ),
         Parameter(
+            'dicom.principal_point',
+            '',
+            'Column and row where the central ray meets the picture, like `255.5 255.5`. Empty: what the file says, or '
+            'the middle.',
+            'px',
+        ),
+        Parameter(
             'dicom.angles_deg',
             '',
             'LAO and cranial angle, like `30 -20`, instead of (0018,1510) and (0018,1511). Empty: what the file says.',
@@ -135,6 +142,18 @@ def _of_dicom():
             'yes: stored as displayed, facing the patient (fx < 0); no: as the source sees it; auto: by (0020,0020), '
             'or yes.',
             choices=auto,
+        ),
+        Parameter(
+            'dicom.window',
+            '',
+            'Centre and width in stored values, like `2048 1500`, instead of (0028,1050) and (0028,1051). Empty: what '
+            'the file says.',
+        ),
+        Parameter(
+            'dicom.curve',
+            'auto',
+            'Of grey values without a window: linear as stored, log, or auto: log where (0028,1040) is LIN.',
+            choices=('auto', 'linear', 'log'),
         ),
         Parameter(
             'dicom.invert',

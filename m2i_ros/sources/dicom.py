@@ -5,7 +5,7 @@ from pathlib import Path
 
 from m2i_ros.sources.dicom_geometry import GivenGeometry, read_geometry
 from m2i_ros.sources.dicom_header import PATIENT_TAGS, Header
-from m2i_ros.sources.dicom_run import DicomRun
+from m2i_ros.sources.dicom_run import DicomRun, GivenGreys
 from m2i_ros.sources.images import natural_order
 from m2i_ros.sources.recorded import is_dicom
 from m2i_ros.sources.source_frame import SourceError, SourceFrame
@@ -21,7 +21,7 @@ class DicomSource:
     """The frames of all runs that `path` names, one run after the other.
 
     path: an XA or XRF file, a folder with such files at any depth, or a DICOMDIR. frame_rate: above 0, instead of what
-    the files say. invert: 'yes', 'no', or 'auto', for contrast dark. keep_patient_tags: let `patient` hold what the
+    the files say. window, curve, invert: see `GivenGreys`. keep_patient_tags: let `patient` hold what the
     first file says of the patient; otherwise it is never read. start: called with the `CArm` of a run's first frame,
     returns the pose of the model, (4, 4), from which the search is to start; None: not known. geometry: see
     `GivenGeometry`.
@@ -34,18 +34,28 @@ class DicomSource:
     realtime = False
     model = initial_pose = None
 
-    def __init__(self, path, frame_rate=0.0, invert='auto', keep_patient_tags=False, start=None, **geometry):
+    def __init__(
+        self,
+        path,
+        frame_rate=0.0,
+        window='',
+        curve='auto',
+        invert='auto',
+        keep_patient_tags=False,
+        start=None,
+        **geometry,
+    ):
         self.path = Path(path)
         self._start = start
         try:
-            given = GivenGeometry(**geometry)
+            greys, given = GivenGreys(window, curve, invert), GivenGeometry(**geometry)
         except ValueError as error:
             raise SourceError(str(error)) from error
         files = _find_files(self.path)
         self.runs, self.geometries, self._refused = [], [], []
         for file in files:
             try:
-                run = DicomRun(file, frame_rate, invert, keep_patient_tags)
+                run = DicomRun(file, frame_rate, greys, keep_patient_tags)
                 geometry = read_geometry(run.header, run.columns, run.rows, len(run), given)
             except SourceError as error:
                 if len(files) == 1:

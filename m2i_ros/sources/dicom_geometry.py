@@ -17,7 +17,8 @@ class GivenGeometry:
     """What the user says of the X-ray system, where the file does not or is wrong.
 
     source_to_detector, source_to_isocentre: metres; 0.0: what the file says. pixel_spacing_mm: at the detector; the
-    same. angles_deg: primary and secondary angle as 'LAO CRANIAL', like '30 -20'; '': what the file says.
+    same. principal_point: where the central ray meets the picture, 'COLUMN ROW' in pixels from the first one's centre;
+    '': what the file says. angles_deg: primary and secondary angle as 'LAO CRANIAL', like '30 -20'; '': what the file says.
     mirrored: 'yes' for pictures stored as displayed (fx < 0), 'no' for pictures as the source sees them, 'auto'.
     increments: angles of a turning C-arm are stated 'from_first' frame or 'from_last' frame.
 
@@ -27,6 +28,7 @@ class GivenGeometry:
     source_to_detector: float = 0.0
     source_to_isocentre: float = 0.0
     pixel_spacing_mm: float = 0.0
+    principal_point: str = ''
     angles_deg: str = ''
     mirrored: str = 'auto'
     increments: str = 'from_first'
@@ -39,20 +41,29 @@ class GivenGeometry:
             raise ValueError(f'dicom.mirrored: "{self.mirrored}" must be auto, yes or no')
         if self.increments not in ('from_first', 'from_last'):
             raise ValueError(f'dicom.increments: "{self.increments}" must be from_first or from_last')
+        two_numbers('dicom.principal_point', self.principal_point)
         self.angles  # noqa: B018  raises where they are none
 
     @property
     def angles(self):
         """(primary, secondary) in degrees, or None where they are not given."""
-        if not self.angles_deg.strip():
-            return None
-        try:
-            primary, secondary = map(float, self.angles_deg.split())
-            if abs(primary) <= 180 and abs(secondary) <= 90:
-                return primary, secondary
-        except ValueError:
-            pass
-        raise ValueError(f'dicom.angles_deg: "{self.angles_deg}" must be two angles in degrees, like "30 -20"')
+        angles = two_numbers('dicom.angles_deg', self.angles_deg)
+        if angles and (abs(angles[0]) > 180 or abs(angles[1]) > 90):
+            raise ValueError(f'dicom.angles_deg: "{self.angles_deg}" must be within 180 and 90 degrees')
+        return angles
+
+
+def two_numbers(name, text):
+    """Return the two numbers of a text like '30 -20', or None where it is empty. Raises ValueError with the name."""
+    if not text.strip():
+        return None
+    try:
+        one, other = map(float, text.split())
+        if np.isfinite([one, other]).all():
+            return one, other
+    except ValueError:
+        pass
+    raise ValueError(f'{name}: "{text}" must be two numbers, like "30 -20"')
 
 
 @dataclass(frozen=True)
@@ -92,15 +103,15 @@ class _Reader:
         if spacing is None:
             self._assume(f'no camera: {describe("ImagerPixelSpacing")} is missing', 'dicom.pixel_spacing_mm')
         if detector and spacing is not None:
-            down, right = self._principal_point(spacing)
             rows, columns = map(float, spacing)
+            column, row = two_numbers('', self._given.principal_point) or self._principal_point(spacing)
             camera = Camera(
                 self._width,
                 self._height,
                 (-detector if self._mirrored(c_arms) else detector) / columns,
                 detector / rows,
-                (self._width - 1) / 2 + right / columns,
-                (self._height - 1) / 2 + down / rows,
+                column,
+                row,
             )
         return RunGeometry(camera, c_arms, self._tables(), tuple(self._assumed))
 
@@ -135,13 +146,14 @@ class _Reader:
     # Where the central ray hits the picture
 
     def _principal_point(self, spacing):
-        """Return how far below and to the right of the picture's centre the detector's centre lies, metres."""
+        """Return column and row of the detector's centre, which the central ray meets."""
+        middle = (self._width - 1) / 2, (self._height - 1) / 2
         origin = self._header.numbers('FieldOfViewOrigin')
         element = self._header.numbers('DetectorElementSpacing')
         active = self._header.numbers('DetectorActiveDimensions')
         if len(origin) != 2 or len(element) != 2 or not active or min(element) <= 0:
-            self._assume('central ray through the centre of the picture')
-            return 0.0, 0.0
+            self._assume('central ray through the centre of the picture', 'dicom.principal_point')
+            return middle
         begin = self._header.numbers('DetectorActiveOrigin')
         origin, element = np.array(origin), np.array(element)
         centre = np.array([active[0], active[-1]]) / 2 + (np.array(begin) * element if len(begin) == 2 else 0)
@@ -154,10 +166,12 @@ class _Reader:
             offset[1] = -offset[1]
         if (np.abs(offset) > size).any():
             self._assume(
-                f'central ray through the centre of the picture: {describe("FieldOfViewOrigin")} leads far out'
+                f'central ray through the centre of the picture: {describe("FieldOfViewOrigin")} leads far out',
+                'dicom.principal_point',
             )
-            return 0.0, 0.0
-        return tuple(map(float, 1e-3 * offset))
+            return middle
+        down, right = map(float, 1e-3 * offset / spacing)
+        return middle[0] + right, middle[1] + down
 
     def _mirrored(self, c_arms):
         """Return whether the picture is stored as displayed, facing the patient."""
@@ -187,7 +201,8 @@ class _Reader:
         isocentre = self._isocentre(detector)
         position = self._header.text('PatientPosition')
         if position != 'HFS':
-            self._assume(f'patient supine, head first ({describe("PatientPosition")}: {position or "missing"})')
+            what = f'patient supine, head first: {describe("PatientPosition")} is {position or "missing"}'
+            self._assume(what, 'else give dicom.angles_deg about the patient')
         primary, secondary = self._increments('Primary'), self._increments('Secondary')
         try:
             return tuple(

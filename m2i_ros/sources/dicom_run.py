@@ -4,12 +4,14 @@ import importlib.util
 import io
 import struct
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 
 import cv2
 import numpy as np
 
 from m2i_ros.sources.dicom_decoder import DecodeError, decode, shared_decoder
+from m2i_ros.sources.dicom_geometry import two_numbers
 from m2i_ros.sources.dicom_header import Header, describe, pydicom
 from m2i_ros.sources.source_frame import SourceError
 
@@ -19,10 +21,34 @@ _ITEM = 0xE000FFFE  # the tag (FFFE,E000), read as one number
 _LONG_LENGTH = (b'OB', b'OW', b'OD', b'OF', b'OL', b'OV', b'UN', b'UT', b'UC', b'UR', b'SQ', b'SV', b'UV')
 
 
+@dataclass(frozen=True)
+class GivenGreys:
+    """What the user says of the grey values, where the file does not or is wrong.
+
+    window: 'CENTRE WIDTH' in stored values, instead of the file's; '': what the file says. curve: without a window,
+    'log' or 'linear'; 'auto': logarithmic where the file says that values are linear in the X-rays.
+    invert: 'yes', 'no', or 'auto', for contrast dark.
+
+    Raises ValueError, naming the parameter, for what cannot be.
+    """
+
+    window: str = ''
+    curve: str = 'auto'
+    invert: str = 'auto'
+
+    def __post_init__(self):
+        for name, allowed in (('curve', ('auto', 'log', 'linear')), ('invert', ('auto', 'yes', 'no'))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f'dicom.{name}: "{getattr(self, name)}" must be one of {", ".join(allowed)}')
+        window = two_numbers('dicom.window', self.window)
+        if window and window[1] < 1:
+            raise ValueError(f'dicom.window: "{self.window}": a width of at least 1 is needed')
+
+
 class DicomRun:
     """The pictures of one XA or XRF file, contrast dark.
 
-    path: the file. frame_rate: where above 0, instead of what the file says. invert: 'auto', 'yes', 'no'.
+    path: the file. frame_rate: where above 0, instead of what the file says. greys: `GivenGreys`.
     keep_patient_tags: see `Header`.
 
     header: `Header`. stamps: (N,) seconds from the first frame. assumed: what the file does not say, in words.
@@ -30,8 +56,9 @@ class DicomRun:
     nothing here can decode.
     """
 
-    def __init__(self, path, frame_rate=0.0, invert='auto', keep_patient_tags=False):
+    def __init__(self, path, frame_rate=0.0, greys=GivenGreys(), keep_patient_tags=False):  # noqa: B008  frozen
         self.path = path
+        self._greys = greys
         self.header = header = Header(path, keep_patient_tags)
         self.assumed = []
         modality = header.text('Modality')
@@ -54,7 +81,7 @@ class DicomRun:
         self._frames = self._find_frames()
         if self._by_codec:
             shared_decoder().start()
-        self._lut = self._find_lut(invert)
+        self._lut = self._find_lut()
         self.stamps = self._find_stamps(frame_rate)
 
     def __len__(self):
@@ -208,14 +235,14 @@ class DicomRun:
             'pixel_vr': 'OB' if self._allocated == 8 else 'OW',
         }
 
-    def _find_lut(self, invert):
+    def _find_lut(self):
         """Return what to show for each stored value, full scale; None where it is shown as it is."""
         full = 2**self._bits - 1
         values = np.arange(full + 1)
         if self._signed:
             values = np.where(values > full // 2, values - full - 1, values)
         shown = self._windowed(values)
-        if self._contrast_is_bright(invert):
+        if self._contrast_is_bright():
             shown = shown.max() - (shown - shown.min())
         low, high = shown.min(), shown.max()
         top = 255 if self._bits <= 8 else 65535
@@ -228,13 +255,16 @@ class DicomRun:
         voi.set_original_encoding(*header.encoding)
         voi.PhotometricInterpretation, voi.SamplesPerPixel = 'MONOCHROME2', 1
         voi.BitsStored, voi.PixelRepresentation = self._bits, self._signed
-        for keyword in ('WindowCenter', 'WindowWidth'):
-            if numbers := header.numbers(keyword):
-                setattr(voi, keyword, numbers[0])
-        if header.text('VOILUTFunction'):
-            voi.VOILUTFunction = header.text('VOILUTFunction')
-        if header.get('VOILUTSequence'):
-            voi.VOILUTSequence = header.get('VOILUTSequence')
+        if given := two_numbers('dicom.window', self._greys.window):
+            voi.WindowCenter, voi.WindowWidth = given
+        else:
+            for keyword in ('WindowCenter', 'WindowWidth'):
+                if numbers := header.numbers(keyword):
+                    setattr(voi, keyword, numbers[0])
+            if header.text('VOILUTFunction'):
+                voi.VOILUTFunction = header.text('VOILUTFunction')
+            if header.get('VOILUTSequence'):
+                voi.VOILUTSequence = header.get('VOILUTSequence')
         try:
             shown = np.asarray(pydicom.pixels.apply_voi_lut(values.astype(np.int32), voi), float)
             if np.isfinite(shown).all() and np.ptp(shown) > 0:
@@ -243,16 +273,21 @@ class DicomRun:
             else:
                 raise ValueError('shows one grey only')
         except Exception as error:  # noqa: BLE001  a damaged table or window is none
-            self.assumed.append(f'no window: the one in the file cannot be used ({" ".join(str(error).split())[:80]})')
-        if header.text('PixelIntensityRelationship') == 'LIN':
+            reason = ' '.join(str(error).split())[:80]
+            self.assumed.append(f'no window: the one that is there cannot be used: {reason} (dicom.window)')
+        curve = self._greys.curve
+        if curve == 'auto' and header.text('PixelIntensityRelationship') == 'LIN':
             # As on a display, and in what the network learned from: equal ratios of X-rays, equal steps of grey.
-            self.assumed.append(f'a logarithmic curve: {describe("PixelIntensityRelationship")} is LIN, without window')
+            what = f'a logarithmic curve: {describe("PixelIntensityRelationship")} is LIN, without window'
+            self.assumed.append(f'{what} (dicom.curve)')
+            curve = 'log'
+        if curve == 'log':
             return np.log1p(np.clip(values - values.min(), 0, None).astype(float))
         return values.astype(float)
 
-    def _contrast_is_bright(self, invert):
-        if invert != 'auto':
-            return invert == 'yes'
+    def _contrast_is_bright(self):
+        if self._greys.invert != 'auto':
+            return self._greys.invert == 'yes'
         sign = self.header.number('PixelIntensityRelationshipSign')
         if sign in (-1, 1):
             return sign == -1

@@ -98,6 +98,14 @@ def test_a_window_is_applied_as_the_standard_says(tmp_path):
     assert np.abs(found[middle] - expected).max() < 17, 'one step of the stored values'
 
 
+def test_a_window_that_is_given_goes_before_the_files(tmp_path):
+    frames = ramp(bits=12)
+    path = write_xa(tmp_path / 'run.dcm', frames, bits=12, WindowCenter=10, WindowWidth=5)
+    found = images(DicomSource(path, window='2000.5 1001'))
+    assert set(found[frames <= 1500]) == {0} and set(found[frames >= 2501]) == {65535}
+    assert found[frames == 2000].astype(float) == pytest.approx(65535 / 2, abs=70)
+
+
 def test_a_table_goes_before_a_window(tmp_path):
     table = pydicom.Dataset()
     table.add_new('LUTDescriptor', 'US', [256, 0, 8])
@@ -109,7 +117,7 @@ def test_a_table_goes_before_a_window(tmp_path):
 @pytest.mark.parametrize('tags', [{'WindowCenter': 10, 'WindowWidth': 0}, {'WindowCenter': 1e6, 'WindowWidth': 10}])
 def test_a_window_that_shows_nothing_is_left_out_and_said(tmp_path, caplog, tags):
     assert np.array_equal(images(DicomSource(write_xa(tmp_path / 'run.dcm', ramp(), **tags))), ramp())
-    assert 'no window: the one in the file cannot be used' in caplog.text
+    assert 'no window: the one that is there cannot be used' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -138,6 +146,10 @@ def test_linear_pictures_get_the_curve_of_a_display_and_others_do_not(tmp_path, 
     steps = found[0, :4].astype(float)
     assert steps[0] - steps[1] == pytest.approx(steps[2] - steps[3], rel=0.01)
     assert 'a logarithmic curve' in caplog.text
+    linear = write_xa(tmp_path / 'a.dcm', frames, bits=12, PixelIntensityRelationship='LIN')
+    logarithmic = write_xa(tmp_path / 'b.dcm', frames, bits=12, PixelIntensityRelationship='DISP')
+    assert np.array_equal(images(DicomSource(logarithmic, curve='log'))[0], found), 'or what one is told'
+    assert np.abs(images(DicomSource(linear, curve='linear'))[0] * (4095 / 65535) - frames[0]).max() < 0.05
     for kind in ('LOG', 'DISP'):
         (found,) = images(DicomSource(write_xa(tmp_path / 'b.dcm', frames, bits=12, PixelIntensityRelationship=kind)))
         assert np.abs(found * (4095 / 65535) - frames[0]).max() < 0.05

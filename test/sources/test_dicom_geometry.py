@@ -276,7 +276,7 @@ def test_the_patient_orientation_says_how_the_picture_is_stored(tmp_path, caplog
         ({'DistanceSourceToPatient': 1200}, 'source to isocentre 0.75 m', 'source_to_isocentre'),
         ({'PositionerPrimaryAngle': None}, 'no C-arm: Positioner Primary Angle (0018,1510)', 'angles_deg'),
         ({'PositionerSecondaryAngle': 100}, 'no C-arm', 'angles_deg'),
-        ({'PatientPosition': 'FFS'}, 'patient supine, head first (Patient Position (0018,5100): FFS)', ''),
+        ({'PatientPosition': 'FFS'}, 'patient supine, head first: Patient Position (0018,5100) is FFS', 'angles_deg'),
         ({'PositionerPrimaryAngleIncrement': [1, 2, 3]}, '3 values for 1 frames', ''),
         ({'PatientOrientation': ['F', 'L']}, 'does not fit the angles', 'mirrored'),
     ],
@@ -290,7 +290,11 @@ def test_what_is_assumed_is_named_once_with_its_parameter(tmp_path, caplog, tags
 
 def test_a_complete_file_leaves_little_to_assume(tmp_path, caplog):
     source(tmp_path, PatientOrientation=['LP', 'FA'])
-    assert caplog.messages == [f'{tmp_path}/run.dcm: assumed: central ray through the centre of the picture']
+    said = 'central ray through the centre of the picture (dicom.principal_point)'
+    assert caplog.messages == [f'{tmp_path}/run.dcm: assumed: {said}']
+    caplog.clear()
+    found = source(tmp_path, settings={'principal_point': '250 260.5'}, PatientOrientation=['LP', 'FA'])
+    assert (found.camera.cx, found.camera.cy) == (250, 260.5) and caplog.messages == []
 
 
 def test_magnification_stands_in_for_the_distance_to_the_patient(tmp_path, caplog):
@@ -317,13 +321,16 @@ def test_parameters_go_before_the_file(tmp_path):
 @pytest.mark.parametrize(
     'settings, words',
     [
-        ({'angles_deg': '10'}, 'dicom.angles_deg: "10" must be two angles'),
-        ({'angles_deg': '10 95'}, 'two angles'),
-        ({'angles_deg': 'a b'}, 'two angles'),
+        ({'angles_deg': '10'}, 'dicom.angles_deg: "10" must be two numbers'),
+        ({'angles_deg': '10 95'}, 'dicom.angles_deg: "10 95" must be within'),
+        ({'angles_deg': 'a b'}, 'two numbers'),
+        ({'principal_point': '255'}, 'dicom.principal_point: "255" must be two numbers'),
+        ({'window': '100 0'}, 'dicom.window: "100 0": a width of at least 1'),
+        ({'curve': 'flat'}, 'dicom.curve: "flat" must be one of auto, log, linear'),
         ({'source_to_detector': -1.0}, 'dicom.source_to_detector'),
         ({'mirrored': 'maybe'}, 'dicom.mirrored'),
         ({'increments': 'none'}, 'dicom.increments'),
-        ({'source_to_detector': 1.0, 'source_to_isocentre': 0.0, 'angles_deg': '0 nan'}, 'two angles'),
+        ({'source_to_detector': 1.0, 'source_to_isocentre': 0.0, 'angles_deg': '0 nan'}, 'two numbers'),
     ],
 )
 def test_impossible_parameters_are_refused_by_name(tmp_path, settings, words):
