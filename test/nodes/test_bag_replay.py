@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseWithCovarianceStamped
+from rclpy.qos import QoSProfile
 from ros_graph import Process, reliable, stamps
+from rosbags.highlevel import AnyReader
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
@@ -35,6 +37,14 @@ def bag(patient, tmp_path_factory):
             given = SourceFrame(frame.image, frame.stamp, camera=patient.camera, initial_pose=start)
             for topic, kind, message in messages.of_frame(given, stamp):
                 writer.write(f'/theatre{topic}', kind, stamp, message)
+    return path
+
+
+@pytest.fixture(scope='module')
+def replayed(bag, model_file, tmp_path_factory):
+    """What `replay` makes of the bag."""
+    path = tmp_path_factory.mktemp('replayed') / 'bag'
+    assert main([str(bag), '--output', str(path), '--model', str(model_file)]) == 0
     return path
 
 
@@ -71,16 +81,15 @@ def motions(messages):
 
 
 def test_the_graph_and_the_replay_agree_on_every_mask_and_transform(
-    graph, start_one, play, bag, model_file, tmp_path, patient
+    graph, start_one, play, replayed, model_file, patient
 ):
-    assert main([str(bag), '--output', str(tmp_path / 'replayed'), '--model', str(model_file)]) == 0
     start_one('pipeline_node', **{'model.path': model_file}, **reliable('/image', '/camera_info'))
     masks = graph.collect(Image, 'vessel/mask')
     transforms = graph.collect(TFMessage, '/tf')
     source = play()
     source.says('finished: 15 frames sent', 120)
-    expected = read(tmp_path / 'replayed', '/vessel/mask')
-    poses = motions(read(tmp_path / 'replayed', '/tf'))
+    expected = read(replayed, '/vessel/mask')
+    poses = motions(read(replayed, '/tf'))
     graph.wait(lambda: len(masks) >= len(expected), 'a mask for every picture')
     graph.wait(lambda: len(transforms) >= len(poses), 'every transform')
     assert stamps(masks) == stamps(expected) == [BEGUN + round(1e9 * frame.stamp) for frame in patient.frames]
@@ -93,6 +102,41 @@ def test_the_graph_and_the_replay_agree_on_every_mask_and_transform(
         np.testing.assert_allclose(live[stamp], pose, rtol=0, atol=1e-9)
     for messages in (masks, transforms):
         graph.stop_collecting(messages)
+
+
+def test_another_player_gives_the_pipeline_the_same_bag(graph, start_one, bag, replayed, model_file, patient):
+    """As `ros2 bag play` does it: the recorded bytes, with the recorded quality of service, in the recorded order."""
+    start_one('pipeline_node', **{'model.path': model_file}, **reliable('/image', '/camera_info'))
+    masks = graph.collect(Image, 'vessel/mask')
+    transforms = graph.collect(TFMessage, '/tf')
+    kinds = {kind.__name__: kind for kind in (Image, CameraInfo, PoseWithCovarianceStamped)}
+    with AnyReader([bag]) as reader:
+        publishers = {}
+        for connection in reader.connections:
+            kind = kinds[connection.msgtype.rpartition('/')[2]]
+            recorded = connection.ext.offered_qos_profiles[0]
+            qos = QoSProfile(depth=recorded.depth)  # reliable and volatile, as it says
+            assert (recorded.reliability.name, recorded.durability.name) == ('RELIABLE', 'VOLATILE')
+            topic = connection.topic.removeprefix('/theatre/')
+            publishers[connection.topic] = graph.node.create_publisher(kind, topic, qos)
+        graph.wait(lambda: all(p.get_subscription_count() for p in publishers.values()), 'that the pipeline listens')
+        for connection, _, data in reader.messages():
+            publishers[connection.topic].publish(bytes(data))
+            if connection.msgtype.endswith('/Image'):
+                sent = len(masks) + 1
+                graph.wait(lambda: len(masks) >= sent, 'its mask')  # noqa: B023  called before the next turn
+    expected, poses = read(replayed, '/vessel/mask'), motions(read(replayed, '/tf'))
+    graph.wait(lambda: len(transforms) >= len(poses), 'every transform')
+    assert stamps(masks) == stamps(expected) and len(masks) == len(patient.frames)
+    assert all(np.array_equal(grey_from_image(live), grey_from_image(other)) for live, other in zip(masks, expected))
+    live = motions(transforms)
+    assert list(live) == list(poses)
+    for stamp, pose in poses.items():
+        np.testing.assert_allclose(live[stamp], pose, rtol=0, atol=1e-9)
+    for messages in (masks, transforms):
+        graph.stop_collecting(messages)
+    for publisher in publishers.values():
+        graph.node.destroy_publisher(publisher)
 
 
 def test_a_bag_in_its_own_time_brings_the_clock_and_its_stamps(graph, play, patient):

@@ -14,6 +14,7 @@ import pytest
 from bags import BEGUN, CAMERA, LARGE, TYPES, frames, leave_in_wal, write_bag, write_plain_bag, write_split_bag
 from rosbags.highlevel import AnyReader
 
+from m2i_ros.geometry import Camera
 from m2i_ros.recording.bag_reader import BagError, BagReader
 from m2i_ros.recording.mending import MendedMcap
 from m2i_ros.sources import SourceError
@@ -247,6 +248,23 @@ def test_opening_a_bag_of_ten_gigabytes_reads_its_index_only(tmp_path, monkeypat
     assert len(source) == 3 and source.camera == CAMERA
     assert 0 < CountedFile.bytes_read < 500_000
     assert builtins.open is io.open
+
+
+@pytest.mark.skipif(not Path('/proc/self/io').exists(), reason='what a process reads is counted by Linux')
+def test_opening_an_sqlite_bag_passes_over_its_pictures(tmp_path):
+    """It has no index of topics, so rows are counted; that reads of each the page on which it begins."""
+    camera = Camera(512, 512, 900.0, 900.0, 255.5, 255.5)
+    path = write_plain_bag(tmp_path / 'bag', frames(40, camera=camera), 'sqlite3')
+    before = bytes_read()
+    source = BagSource(path)
+    assert len(source) == 40 and source.camera == camera
+    picture = 512 * 512
+    assert bytes_read() - before < 3 * picture + 0.02 * storage_file(path).stat().st_size
+
+
+def bytes_read():
+    """Return how many bytes this process has read so far."""
+    return int(Path('/proc/self/io').read_text().split()[1])
 
 
 def test_a_thousand_damaged_bags_crash_nothing_and_hang_nothing(tmp_path, caplog):
