@@ -18,7 +18,7 @@ class GivenGeometry:
 
     source_to_detector, source_to_isocentre: metres; 0.0: what the file says. pixel_spacing_mm: at the detector; the
     same. principal_point: where the central ray meets the picture, 'COLUMN ROW' in pixels from the first one's centre;
-    '': what the file says. angles_deg: primary and secondary angle as 'LAO CRANIAL', like '30 -20'; '': what the file says.
+    '': what the file says. angles_deg: primary and secondary angle as 'LAO CRANIAL', like '30 -20'; '': the same.
     mirrored: 'yes' for pictures stored as displayed (fx < 0), 'no' for pictures as the source sees them, 'auto'.
     increments: angles of a turning C-arm are stated 'from_first' frame or 'from_last' frame.
 

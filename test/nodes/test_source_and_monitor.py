@@ -296,7 +296,9 @@ def test_a_dicom_run_comes_with_its_camera_the_c_arm_and_the_true_times(graph, a
     assert monitor.wait(60) == 0, monitor.output
     assert 'PLANTED' not in source.output + repr(status) + monitor.output
     written = {file.name: file.read_bytes() for file in record.rglob('*') if file.is_file()}
-    assert {'report.json', 'frames.csv', 'overlay.mp4', 'contact_sheet.png', 'metadata.yaml', 'bag.mcap'} <= set(written)
+    assert {'report.json', 'frames.csv', 'overlay.mp4', 'contact_sheet.png', 'metadata.yaml', 'bag.mcap'} <= set(
+        written
+    )
     with AnyReader([record / 'bag']) as reader:  # its file is compressed
         assert {'/image', '/source/status', '/rosout'} <= {connection.topic for connection in reader.connections}
         written['messages'] = b''.join(bytes(data) for *_, data in reader.messages())

@@ -14,7 +14,7 @@ from bags import BEGUN, LARGE, TYPES, frames, messages, write_bag
 from m2i_ros.recording.bag import BagWriter
 from m2i_ros.recording.mending import MendedMcap
 
-mcap = pytest.importorskip('mcap', reason='Foxglove\'s readers: python3 -m pip install mcap mcap-ros2-support')
+mcap = pytest.importorskip('mcap', reason="Foxglove's readers: python3 -m pip install mcap mcap-ros2-support")
 
 from mcap.reader import NonSeekingReader, make_reader  # noqa: E402
 from mcap_ros2.decoder import DecoderFactory  # noqa: E402
@@ -105,10 +105,14 @@ def test_foxgloves_reader_finds_every_message_as_it_was_written(bag):
         (record,) = reader.iter_metadata()
         assert record.name == 'rosbag2'
         is_whole(yaml.safe_load(record.metadata['serialized_metadata']), bag)
-        found = [(m.channel.topic, m.schema.name, m.message.log_time, m.decoded_message) for m in of(reader)]
+        found = [
+            (channel.topic, schema.name, message.log_time, decoded)
+            for schema, channel, message, decoded in reader.iter_decoded_messages()
+        ]
     found.sort(key=lambda m: (m[0], m[2]))
-    for (topic, kind, stamp, message), (read_topic, read_kind, read_stamp, read) in zip(written, found[:-1], strict=True):
-        assert (topic, kind, stamp) == (read_topic, read_kind, read_stamp)
+    for (*sent, message), (*received, read) in zip(written, found[:-1], strict=True):
+        kind = sent[1]
+        assert sent == received
         assert message.header.frame_id == read.header.frame_id
         if kind == 'sensor_msgs/msg/Image':
             assert (message.height, message.width, message.encoding) == (read.height, read.width, read.encoding)
@@ -119,14 +123,6 @@ def test_foxgloves_reader_finds_every_message_as_it_was_written(bag):
             assert message.pose.position.x == read.pose.position.x
             assert message.pose.orientation.w == read.pose.orientation.w
     assert found[-1][0] == LATCHED[0]
-
-
-def of(reader):
-    """Yield messages with channel, schema and content."""
-    from types import SimpleNamespace
-
-    for schema, channel, message, decoded in reader.iter_decoded_messages():
-        yield SimpleNamespace(schema=schema, channel=channel, message=message, decoded_message=decoded)
 
 
 @pytest.mark.parametrize('kept', [0.5, 0.95])

@@ -125,9 +125,9 @@ def enhance(ds):
         if len(seconds) == count:
             time = NEARLY_MIDNIGHT + timedelta(seconds=seconds[index])
             _add_group(frame, 'FrameContentSequence', {'FrameReferenceDateTime': f'{time:%Y%m%d%H%M%S.%f}'})
-    moved = ('Positioner', 'Table', 'FrameTime', 'FrameIncrement', 'DistanceSource', 'Imager', 'PatientOrient', 'Window')
+    moved = 'Positioner Table FrameTime FrameIncrement DistanceSource Imager PatientOrient Window'.split()
     for element in list(ds):
-        if element.keyword.startswith(moved):
+        if element.keyword.startswith(tuple(moved)):
             del ds[element.tag]
     ds.SharedFunctionalGroupsSequence, ds.PerFrameFunctionalGroupsSequence = [shared], frames
     return ds
