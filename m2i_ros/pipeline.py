@@ -99,7 +99,7 @@ class Pipeline:
         return self.register(frame, *self.segment(frame))
 
     def segment(self, frame):
-        """Return the `VesselMask` of a frame, how long it took, and that of its second picture: as `register` takes them.
+        """Return the `VesselMask` of a frame, how long it took, and that of its second picture, for `register`.
 
         The two may run on a thread each, a frame apart, as long as each gets the frames in their order.
         """
