@@ -82,14 +82,23 @@ def _ends(centreline):
     degree = np.bincount(centreline.edges.ravel(), minlength=len(centreline.points))
     for i in np.flatnonzero(degree == 1):
         own = np.flatnonzero(centreline.branch == centreline.branch[i])
-        distance = np.linalg.norm(centreline.points[own] - centreline.points[i], axis=1)
-        radius = centreline.radii[i]
-        for _ in range(4):  # in a rounded end the largest ball shrinks to nothing: the vessel's radius is behind
-            near = own[distance <= 1.5 * radius + 2 * SPACING]
-            radius = centreline.radii[near].max()
-        if len(near) > 1:
-            direction = centreline.points[i] - centreline.points[near].mean(axis=0)
-            yield centreline.points[i], direction / np.linalg.norm(direction), float(radius)
+        radius, near = _end_radius(centreline.points[own], centreline.radii[own], centreline.points[i])
+        if near.sum() > 1:
+            direction = centreline.points[i] - centreline.points[own[near]].mean(axis=0)
+            yield centreline.points[i], direction / np.linalg.norm(direction), radius
+
+
+def _end_radius(points, radii, end):
+    """Return the vessel's radius at one end (3,) of its points (N, 3), and (N,) bool: which are about as near.
+
+    In a rounded end, or a flat one's corner, the largest ball shrinks to nothing: the vessel's radius is behind.
+    """
+    distance = np.linalg.norm(points - end, axis=1)
+    radius = float(radii[distance.argmin()])
+    for _ in range(4):
+        near = distance <= 1.5 * radius + 2 * SPACING
+        radius = float(radii[near].max())
+    return radius, near
 
 
 class _Surface:
@@ -125,7 +134,10 @@ def _centred(line, wall):
 def _ended(line, wall, surface):
     """Return the line led straight on to where the vessel ends: into the opening, to the cap's centre or, the end being
     rounded, to the surface."""
-    radius = wall_distances(line[-1:], wall)[0]
+    radii = wall_distances(line, wall)
+    radius, near = _end_radius(line, radii, line[-1])
+    # Before the end, its corner or an oblique cut's near side bends the line.
+    line = line[: max(int(np.flatnonzero(near & (radii >= 0.9 * radius))[-1]) + 1, 2)]
     left = arc_length(line[::-1])[::-1]
     direction = line[-1] - line[np.argmax(left <= max(radius, 2.5 * SPACING))]
     if not direction.any():

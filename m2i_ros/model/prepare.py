@@ -11,7 +11,7 @@ from rich.console import Console
 
 from m2i_ros.model.errors import ModelError
 from m2i_ros.model.files import AXES, SUFFIXES, UNITS, load_model, save_model
-from m2i_ros.model.surface import components, openings
+from m2i_ros.model.surface import components, openings, surface_samples
 
 VIEWS = {'along z': (0, 1), 'along y': (0, 2), 'along x': (1, 2)}  # the model axes that go right and up
 _COLOURS = ((235, 99, 37), (22, 163, 74), (38, 38, 220), (234, 51, 147), (8, 145, 178), (20, 83, 154))  # BGR
@@ -98,6 +98,7 @@ def picture(model, size=480):
     """Return the model from three sides, (size, 3 size, 3) uint8 BGR: surface grey, caps dark, branches in colours."""
     low, high = model.vertices.min(axis=0), model.vertices.max(axis=0)
     scale = 0.86 * size / (high - low).max()
+    samples = surface_samples(model.vertices, model.faces, 1 / scale)
     views = []
     for name, (right, up) in VIEWS.items():
         view = np.full((size, size, 3), 255, np.uint8)
@@ -107,11 +108,9 @@ def picture(model, size=480):
             return np.round(offset + size / 2).astype(np.int32)
 
         # Density, as X-rays would show it: where surfaces overlap it is darker.
-        corners = pixels(model.vertices)
         shade = np.zeros((size, size), np.float32)
-        middle = pixels(model.vertices[model.faces].mean(axis=1))
-        np.add.at(shade, (middle[:, 1], middle[:, 0]), 1.0)
-        np.add.at(shade, (corners[:, 1], corners[:, 0]), 1.0)
+        at = pixels(samples)
+        np.add.at(shade, (at[:, 1], at[:, 0]), 1.0)
         shade = cv2.GaussianBlur(shade, (0, 0), 2.0)
         shade /= max(float(np.percentile(shade[shade > 0], 90)), 1e-6)
         view[:] = (255 - 110 * np.clip(shade, 0, 1))[..., None].astype(np.uint8)

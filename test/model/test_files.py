@@ -168,3 +168,12 @@ def test_the_picture_shows_the_model_from_three_sides(model):
     assert image.shape == (480, 1440, 3) and image.dtype == np.uint8
     for view in np.split(image, 3, axis=1):
         assert 0.01 < np.mean(view.min(axis=2) < 250) < 0.8
+
+
+def test_the_picture_shows_a_surface_of_few_large_faces():
+    ends = np.array([[0.0, 0, 0], [0, 0, 0.1]])
+    vertices, faces = swept_tube(ends, np.full(2, 0.01), closed=True, sides=6, rings_per_cap=1)
+    line = Centreline(ends, np.full(2, 0.01), np.zeros(2, int), np.array([0, 0.1]), np.array([[0, 1]]))
+    image = picture(VesselModel(vertices, faces.astype(np.int32), np.zeros(len(faces), bool), line))
+    side = image[:, 480:960].min(axis=2)  # along y: 413 pixels tall, 83 wide
+    assert np.mean(side[50:430, 210:270] < 250) > 0.95
