@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pydicom
 import pytest
+import xa_files
 from pydicom.encaps import encapsulate, encapsulate_extended
 from xa_files import BITS, DISC, SYNTAXES, write_dicomdir, write_xa, xa_dataset
 
@@ -211,6 +212,20 @@ def test_a_dicomdir_names_its_files(tmp_path):
     source = DicomSource(directory)
     assert len(source.runs) == 1 and source.skipped == [run], 'the missing file is named, the rest goes on'
     assert len(DicomSource(tmp_path / 'disc')) == 2, 'the folder of a disc needs no DICOMDIR'
+
+
+def test_the_fixtures_that_the_script_writes_are_small_and_play(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 255, (15, 64, 64), np.uint8)  # hardly gets smaller
+    monkeypatch.setattr(xa_files, 'phantom_frames', lambda size: (noise, None))
+    xa_files.main(tmp_path / 'fixtures')
+    files = [file for file in (tmp_path / 'fixtures').rglob('*') if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 2e6
+    for path, runs in (
+        (tmp_path / 'fixtures', 2 * len(SYNTAXES) + 1),
+        (tmp_path / 'fixtures/disc/DICOMDIR', len(SYNTAXES)),
+    ):
+        source = DicomSource(path)
+        assert len(source.runs) == runs and len(list(source)) == 15 * runs and source.skipped == []
 
 
 def test_a_case_may_name_a_dicom_run_for_its_frames(tmp_path, moving_box):

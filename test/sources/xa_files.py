@@ -185,11 +185,12 @@ def phantom_frames(size=128, duration=1.0):
 
 
 def main(folder):
-    """Write a file a transfer syntax, then the DICOMDIR."""
+    """Write a file a transfer syntax, one of Enhanced XA, then the DICOMDIR; less than 2 MB in all."""
     folder = Path(folder)
     folder.mkdir(parents=True)
-    frames, _ = phantom_frames()
+    frames, _ = phantom_frames(64)
     files = [write_xa(folder / f'{syntax}.dcm', frames, syntax, **DISC) for syntax in SYNTAXES]
+    write_xa(folder / 'enhanced.dcm', frames, enhanced=True, **DISC)
     write_dicomdir(folder / 'disc', files)
 
 
