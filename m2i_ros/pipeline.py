@@ -23,6 +23,7 @@ class Frame:
     image: (H, W) uint8, uint16 or float32, finite, at least 32x32.
     stamp: seconds. camera: None where the geometry is not known (then there is no registration).
     second: what another plane of the X-ray system saw at about that moment, or None.
+    T_fixed_image: (4, 4) how the image frame stands in a frame in which the patient lies still, or None: not known.
     Raises FrameError for a picture that is empty, not finite, of another shape or type, or of another size than the
     camera says.
     """
@@ -31,6 +32,7 @@ class Frame:
     stamp: float
     camera: Camera | None = None
     second: 'SecondFrame | None' = None
+    T_fixed_image: np.ndarray | None = None
 
     def __post_init__(self):
         image = self.image
@@ -123,7 +125,8 @@ class Pipeline:
             other = frame.second.frame
             apart = abs(other.stamp - frame.stamp)
             others = (SecondView(second, other.camera, frame.second.T_second_image, apart),)
-        registration = self.registrar.register(vessels, frame.camera, frame.stamp, *others)
+        system = {} if frame.T_fixed_image is None else {'T_fixed_image': frame.T_fixed_image}
+        registration = self.registrar.register(vessels, frame.camera, frame.stamp, *others, **system)
         latency = {**(latency or {}), 'registration': time.perf_counter() - start}
         return Result(frame, vessels, registration, latency, second)
 

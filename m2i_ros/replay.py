@@ -171,7 +171,7 @@ def _segmented(source, pipeline):
 
 def _frame(given, stamp):
     """Return the `Frame` of a `SourceFrame`, as the nodes make it: a camera of another size is left out."""
-    frame = Frame(given.image, seconds_of(stamp))
+    frame = Frame(given.image, seconds_of(stamp), T_fixed_image=given.T_table_image)
     try:
         return replace(frame, camera=given.camera)
     except FrameError as error:

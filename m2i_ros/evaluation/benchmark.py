@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from m2i_ros.evaluation import registration_benchmark
+from m2i_ros.evaluation import registration_benchmark, tracking_benchmark
 from m2i_ros.evaluation.centrelines import score_patient
 from m2i_ros.evaluation.terminal import progress_bar
 from m2i_ros.recording.report import write_json
@@ -46,6 +46,9 @@ def main(argv=None):
     job = jobs.add_parser('registration', help='errors, doubt and capture on simulated patients, beside baselines')
     registration_benchmark.add_arguments(job)
     job.set_defaults(run=registration_benchmark.run)
+    job = jobs.add_parser('tracking', help='simulated patients followed, and what prediction is worth')
+    tracking_benchmark.add_arguments(job)
+    job.set_defaults(run=tracking_benchmark.run)
     job = jobs.add_parser(
         'centrelines', help="centrelines extracted from simulated patients' surfaces, against the true ones"
     )

@@ -50,10 +50,11 @@ class Case:
     angle_deg: float = math.nan
 
 
-def planes_of(anatomy, seed, size, views=1):
+def planes_of(anatomy, seed, size, views=1, **settings):
     """Return the `Phantom`s, one or two, of a patient under random angles; the first is the same, however many.
 
-    The second plane is turned by 60 to 120 degrees about the patient's long axis; both expose at once.
+    The second plane is turned by 60 to 120 degrees about the patient's long axis; both expose at once. settings:
+    the phantoms' others.
     """
     from m2i_ros.simulation import Phantom  # torch
 
@@ -61,7 +62,9 @@ def planes_of(anatomy, seed, size, views=1):
     rng = np.random.default_rng((seed, 78))
     turned = angles + (rng.choice([-1, 1]) * rng.uniform(*_BETWEEN_DEG), 0)
     return [
-        Phantom(anatomy, seed, size, size, c_arm=CArm(*np.radians(at)), mirrored=bool(seed % 2), plane=plane)
+        Phantom(
+            anatomy, seed, size, size, c_arm=CArm(*np.radians(at)), mirrored=bool(seed % 2), plane=plane, **settings
+        )
         for plane, at in enumerate((angles, turned)[:views])
     ]
 

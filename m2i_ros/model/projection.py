@@ -30,14 +30,6 @@ def project_vertices(vertices, T, fx, fy, cx, cy):
 
 
 @njit(cache=True, nogil=True)
-def _ceil(value):
-    """Return the smallest integer not below a value, which is clipped to +-1e9."""
-    value = min(max(value, -1e9), 1e9)
-    whole = int(value)
-    return whole + 1 if whole < value else whole
-
-
-@njit(cache=True, nogil=True)
 def fill_faces(uvz, faces, out):
     """Set `out` (H, W) uint8 to 255 at every pixel whose centre lies in a face (F, 3) of projected vertices (V, 3).
 
@@ -57,7 +49,7 @@ def fill_faces(uvz, faces, out):
             if uvz[b, 1] < uvz[a, 1]:
                 a, b = b, a
         ax, ay, bx, by, cx, cy = uvz[a, 0], uvz[a, 1], uvz[b, 0], uvz[b, 1], uvz[c, 0], uvz[c, 1]
-        first, last = max(_ceil(ay), 0), min(_ceil(cy), height)
+        first, last = int(np.ceil(max(ay, 0.0))), int(np.ceil(min(cy, height)))
         if first >= last:
             continue
         slope = (cx - ax) / (cy - ay)
@@ -68,7 +60,7 @@ def fill_faces(uvz, faces, out):
             right = ax + (row - ay) * upper if row < by else bx + (row - by) * lower
             if right < left:
                 left, right = right, left
-            for column in range(max(_ceil(left), 0), min(_ceil(right), width)):
+            for column in range(int(np.ceil(max(left, 0.0))), int(np.ceil(min(right, width)))):
                 out[row, column] = 255
 
 

@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from tf2_ros import TransformBroadcaster
 
-from m2i_ros.geometry import inverse, rigid
+from m2i_ros.geometry import inverse
 from m2i_ros.ros.camera_info import fill_camera_info
 from m2i_ros.ros.diagnostics import status
 from m2i_ros.ros.frame_node import run
@@ -265,8 +265,8 @@ class SourceNode(Node):
             T = inverse(frame.second.c_arm.T_image_isocentre)
             transforms.append(self._transform(header, isocentre, self.parameters['second.frame_id'], T))
         if frame.table is not None:
-            T_table_isocentre = rigid(translation=-frame.table)
-            transforms.insert(0, self._transform(header, self.parameters['frames.table'], isocentre, T_table_isocentre))
+            table = self.parameters['frames.table']
+            transforms.insert(0, self._transform(header, table, isocentre, frame.T_table_isocentre))
         self._broadcaster.sendTransform(transforms)
 
     @staticmethod

@@ -124,10 +124,10 @@ def evidence_of(fit, points, camera, rival=0.0):
 def points_in_view(surface, T_image_model, view):
     """Return model points (N, 3), at most about 300 vertices of the surface, that project into the valid picture."""
     points = surface.vertices[:: max(1, len(surface.vertices) // 300)]
-    pixels = view.camera.project(apply(T_image_model, points))
+    u, v = view.camera.project(apply(T_image_model, points)).T
     with np.errstate(invalid='ignore'):
-        seen = ((pixels >= 0) & (pixels <= (view.camera.width - 1, view.camera.height - 1))).all(axis=1)
-    column, row = np.round(pixels[seen]).astype(int).T
+        seen = (u >= 0) & (u <= view.camera.width - 1) & (v >= 0) & (v <= view.camera.height - 1)
+    column, row = np.rint(u[seen]).astype(int), np.rint(v[seen]).astype(int)
     return points[seen][view.valid[row, column]]
 
 

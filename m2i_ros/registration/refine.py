@@ -55,33 +55,45 @@ class Fit:
 def _match(samples, points, normals, gate, nearest_point, nearest_sample):
     """For each contour sample the nearest mask point, and the other way round, or -1: within `gate`, normals aligned.
 
-    points are sorted from top to bottom, so that only a band of them is looked at.
+    The points are sorted into cells `gate` wide, so that only the nine around a sample are looked at.
     """
     count = points.shape[0]
+    left, top = points[:, 0].min(), points[:, 1].min()
+    columns = int((points[:, 0].max() - left) / gate) + 1
+    rows = int((points[:, 1].max() - top) / gate) + 1
+    cell = np.empty(count, np.int64)
+    first = np.zeros(rows * columns + 1, np.int64)
+    for j in range(count):
+        cell[j] = int((points[j, 1] - top) / gate) * columns + int((points[j, 0] - left) / gate)
+        first[cell[j] + 1] += 1
+    for c in range(rows * columns):
+        first[c + 1] += first[c]
+    free = first[:-1].copy()
+    sorted_points = np.empty(count, np.int64)
+    for j in range(count):
+        sorted_points[free[cell[j]]] = j
+        free[cell[j]] += 1
+
     best_sample = np.full(count, gate * gate)
     for i in range(samples.shape[0]):
         u, v, nu, nv = samples[i, 3], samples[i, 4], samples[i, 5], samples[i, 6]
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) // 2
-            if points[middle, 1] < v - gate:
-                low = middle + 1
-            else:
-                high = middle
+        column, row = int(np.floor((u - left) / gate)), int(np.floor((v - top) / gate))
+        begin, end = max(column - 1, 0), min(column + 2, columns)
+        if begin >= end:
+            continue
         best = gate * gate
-        for j in range(low, count):
-            dv = points[j, 1] - v
-            if dv > gate:
-                break
-            du = points[j, 0] - u
-            d = du * du + dv * dv
-            if (d < best or d < best_sample[j]) and nu * normals[j, 0] + nv * normals[j, 1] > ALIGNED:
-                if d < best:
-                    best = d
-                    nearest_point[i] = j
-                if d < best_sample[j]:
-                    best_sample[j] = d
-                    nearest_sample[j] = i
+        for r in range(max(row - 1, 0), min(row + 2, rows)):
+            for k in range(first[r * columns + begin], first[r * columns + end]):
+                j = sorted_points[k]
+                du, dv = points[j, 0] - u, points[j, 1] - v
+                d = du * du + dv * dv
+                if (d < best or d < best_sample[j]) and nu * normals[j, 0] + nv * normals[j, 1] > ALIGNED:
+                    if d < best:
+                        best = d
+                        nearest_point[i] = j
+                    if d < best_sample[j]:
+                        best_sample[j] = d
+                        nearest_sample[j] = i
 
 
 @njit(cache=True, nogil=True)
@@ -294,6 +306,8 @@ class _Problem:
         self.surface, self.views = surface, views
         self.pictures = [np.zeros((view.camera.height, view.camera.width), np.uint8) for view in views]
         self.drawn = [None] * len(views)  # the projected vertices in each picture
+        self.seen = (None, None), None  # a pose with its own unknowns, and the occluding contours
+        T_image_model = np.ascontiguousarray(T_image_model, dtype=np.float64)
         self.centre = _visible_centre(surface, T_image_model, views[0].camera)
         self.prior_R = np.ascontiguousarray(prior.T_image_model[:3, :3], dtype=np.float64)
         self.prior_centre = apply(prior.T_image_model, self.centre)
@@ -309,26 +323,33 @@ class _Problem:
                 self.A[v, :2, self._sway(v)] = np.eye(2)
 
     def evidence(self, T, own, scale):
-        surface, count = self.surface, len(self.views)
+        count = len(self.views)
+        # From one scale to the next the pose stays, and so do its contours.
+        if self.seen[0][0] is not T or self.seen[0][1] is not own:
+            self.seen = (T, own), [self._occluding_contour(v, T, own) for v in range(count)]
         H, g, statistics = np.empty((count, 7, 7)), np.empty((count, 7)), np.empty((5, count))
         for v, view in enumerate(self.views):
-            camera, contour, T_view = view.camera, view.contour, view.T_view_image @ T
-            if v:
-                T_view[:2, 3] += own[self._sway(v, -6)]
-            K = (camera.fx, camera.fy, camera.cx, camera.cy)
-            uvz = project_vertices(surface.vertices, T_view, *K)
-            if self.drawn[v] is None or np.abs(uvz[:, :2] - self.drawn[v][:, :2]).max() > STALE:
-                self.pictures[v][:] = 0
-                fill_faces(uvz, surface.faces, self.pictures[v])
-                self.drawn[v] = uvz
-            samples = occluding_contour(
-                surface.faces, surface.normals, T_view, *K, uvz, self.pictures[v], contour.inside
-            )
+            camera, contour, (T_view, samples) = view.camera, view.contour, self.seen[1][v]
             statistics[:, v] = _normal_equations(
-                samples, contour.points, contour.normals, contour.lengths, apply(T_view, self.centre), *K[:2], own[v],
-                scale, H[v], g[v],
+                samples, contour.points, contour.normals, contour.lengths, apply(T_view, self.centre), camera.fx,
+                camera.fy, own[v], scale, H[v], g[v],
             )  # fmt: skip
         return _Evidence(H, g, scale, *statistics)
+
+    def _occluding_contour(self, v, T, own):
+        """Return the pose (4, 4) in a view's own frame and its occluding contour there."""
+        surface, view = self.surface, self.views[v]
+        camera, T_view = view.camera, view.T_view_image @ T
+        if v:
+            T_view[:2, 3] += own[self._sway(v, -6)]
+        K = (camera.fx, camera.fy, camera.cx, camera.cy)
+        uvz = project_vertices(surface.vertices, T_view, *K)
+        if self.drawn[v] is None or np.abs(uvz[:, :2] - self.drawn[v][:, :2]).max() > STALE:
+            self.pictures[v][:] = 0
+            fill_faces(uvz, surface.faces, self.pictures[v])
+            self.drawn[v] = uvz
+        inside = view.contour.inside
+        return T_view, occluding_contour(surface.faces, surface.normals, T_view, *K, uvz, self.pictures[v], inside)
 
     def posterior(self, T, own, evidence, weights):
         """Return the negative log likelihood, its information (n, n) and gradient (n,); see `_posterior`."""
@@ -345,7 +366,6 @@ class _Problem:
 
 def _visible_centre(surface, T, camera):
     """Return the mean (3,) of the vertices in view, model coordinates; of all where none is in view."""
-    pixels = camera.project(apply(T, surface.vertices))
-    with np.errstate(invalid='ignore'):
-        seen = ((pixels >= 0) & (pixels <= (camera.width - 1, camera.height - 1))).all(axis=1)
+    u, v, z = project_vertices(surface.vertices, T, camera.fx, camera.fy, camera.cx, camera.cy).T
+    seen = (z > 0) & (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
     return (surface.vertices[seen] if seen.any() else surface.vertices).mean(axis=0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from m2i_ros.geometry import apply, is_rigid
+from m2i_ros.geometry import apply, inverse, is_rigid, rigid, rotation_angle
 from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.confidence import (
     MIN_EXPLAINED,
@@ -22,6 +22,7 @@ from m2i_ros.registration.confidence import (
 )
 from m2i_ros.registration.contour import ContourSurface
 from m2i_ros.registration.matching import Matcher
+from m2i_ros.registration.motion import Motion
 from m2i_ros.registration.refine import Prior, refine
 from m2i_ros.registration.result import Registration, State
 from m2i_ros.registration.search import PriorProposer, best_depths, best_shifts
@@ -32,15 +33,16 @@ from m2i_ros.registration.view import view_of
 # Distances above which contours count little, in pixels of the view they are taken in.
 CAPTURE_SCALES = (7.5,)  # quarter-size
 SEARCH_SCALES = (6.0, 2.5)  # half-size
-TRACK_SCALES = (4.0,)  # half-size
-FINE_SCALES = (5.0, 2.0)  # full
+FINE_SCALES = (5.0, 2.0)  # full, and from one frame to the next
 TRACK_STEPS = 3  # at each scale: from one frame to the next it is not far
+COARSE_FACES = 1000  # of the surface that is drawn where pixels are large
+MOVE_DOUBT = 0.05  # of a motion of C-arm or table that was announced: it is known from worn encoders and a clock
 MATCHED = 8  # starts that a matching network moves
 CANDIDATES = 4  # starts that a search refines
 FINALISTS = 2  # of these, refined at full size
 FIRST_SPEED = 0.03  # metres per second taken for the anatomy's until it is measured: a heart's
 SPEED_MEMORY = 1.0  # seconds: a breath is slower, but a change of speed should be noticed
-REACH = 6  # pixels of the half-size view by which a vessel may move between frames and still count as contrast
+REACH = 3  # pixels of the quarter-size view by which a vessel may move between frames and still count as contrast
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Registrar:
     """Registers the model to one frame after another, and says which poses are believed.
 
     model: VesselModel, or None; can be set at any time, which drops the track. settings: RegistrationSettings; can be
-    replaced at any time.
+    replaced at any time. motion: a `Motion`, or what has its methods.
 
     One thread at a time. Only a frame's `mask` and `valid` are used. Same frames, same answers. Inside, a frame's views
     go as a tuple, the first one in front.
@@ -70,6 +72,7 @@ class Registrar:
     def __init__(self, model=None, settings=None):
         self.settings = settings or RegistrationSettings()
         self._matcher = None if self.settings.matching == 'none' else Matcher(self.settings.matching)
+        self.motion = Motion()
         self._initial = None
         self.model = model
 
@@ -81,12 +84,15 @@ class Registrar:
     def model(self, model):
         self._model = model
         self._surface = None if model is None else ContourSurface.from_model(model)
+        self._coarse = None if model is None else ContourSurface.from_model(model, COARSE_FACES)
         self.reset()
 
     def reset(self):
         """Forget the track: the next frame searches from the initial pose, which is kept."""
         self._track = None
+        self.motion.clear()
         self._last_prior = None
+        self._T_fixed_image = None
         self._camera = None
         self._stamp = None
         self._area = None
@@ -113,10 +119,13 @@ class Registrar:
         self._initial = (np.array(T_image_model, dtype=float), covariance)
         self.reset()
 
-    def register(self, vessels, camera, stamp, second=None):
+    def register(self, vessels, camera, stamp, second=None, T_fixed_image=None):
         """Return the `Registration` of one frame.
 
-        vessels: VesselMask of the camera's size. camera: Camera, or None where it is not known. stamp: seconds.
+        vessels: VesselMask of the camera's size. camera: Camera, or None where it is not known; another one than before
+        is taken for the same X-ray source seen with another zoom or detector. stamp: seconds.
+        T_fixed_image: (4, 4) how the image frame stands in a frame in which the patient lies still, or None where it is
+        not known: from one frame that says it to the next, what is believed is carried along.
         second: `SecondView`, or None. Where it shows no vessels, or the pose is not believed with it, the first view
         goes alone.
         Raises ValueError where mask and camera differ in size.
@@ -130,28 +139,25 @@ class Registrar:
                 f'{camera.width}x{camera.height}: publish the camera_info of this picture size'
             )
         if self._camera is not None and camera != self._camera:
-            self.reset()
-            self._camera = camera
-            return Registration(State.SEARCHING, reason='the camera changed: searching anew')
+            self._area = None
         if self._stamp is not None and stamp < self._stamp:
             back = self._stamp - stamp
             self.reset()
-            self._camera, self._stamp = camera, stamp
+            self._camera, self._stamp, self._T_fixed_image = camera, stamp, T_fixed_image
             return Registration(State.SEARCHING, reason=f'the stamp went back by {back:.3f} s: a new run')
         elapsed = 0.0 if self._stamp is None else stamp - self._stamp
         self._camera, self._stamp = camera, stamp
+        self._carry(T_fixed_image)
 
         full = (view_of(vessels, camera),)
         if second is not None:
             speed = FIRST_SPEED if self._track is None else self._track.speed
             full += (view_of(second.vessels, second.camera, second.T_view_image, speed * second.apart),)
-        half = tuple(view.reduced(0.5) for view in full)
         filling = self._filling(full[0], elapsed)
-        missing = ''.join(map(self._unseen, half[1:]))
+        missing = ''.join(map(self._unseen, full[1:]))
         if missing:
-            full, half = full[:1], half[:1]
-        search = self._track is None
-        result = self._search(full, half, stamp, filling) if search else self._follow(full, half, stamp)
+            full = full[:1]
+        result = self._search(full, stamp, filling) if self._track is None else self._follow(full, stamp)
         if second is not None and result.evidence is not None and result.views == 1:
             result = replace(result, second=missing or 'it does not agree with the first')
         return result
@@ -165,12 +171,34 @@ class Registrar:
             return 'no initial pose: give one, or the C-arm angles'
         return ''
 
-    def _unseen(self, half):
+    def _unseen(self, view):
         """Return why a view other than the first is of no use now, or ''."""
         if self._track is None:
-            return 'too little vessel in it' if _area(half) < self.settings.min_vessel_fraction else ''
-        contrast = self._contrast(half, self._track.prior.T_image_model)
+            return 'too little vessel in it' if _area(view) < self.settings.min_vessel_fraction else ''
+        contrast = self._contrast(view, self._track.prior.T_image_model)
         return 'no contrast in it' if contrast < self.settings.min_contrast else ''
+
+    def _carry(self, T_fixed_image):
+        """Move all that is believed as the image frame has moved since the last frame, where both are known."""
+        before, self._T_fixed_image = self._T_fixed_image, T_fixed_image
+        if before is None or T_fixed_image is None or np.array_equal(before, T_fixed_image):
+            return
+        T = inverse(T_fixed_image) @ before
+        self.motion.carry(T)
+        self._initial = (T @ self._initial[0], _turned(self._initial[1], T))
+        if self._last_prior is not None:
+            self._last_prior = self._moved(self._last_prior, T)
+        if self._track is not None:
+            self._track = replace(self._track, prior=self._moved(self._track.prior, T))
+
+    def _moved(self, prior, T_new_old):
+        """Return a `Prior` carried along by the motion of the image frame, which is a little less sure than told."""
+        T = T_new_old @ prior.T_image_model
+        way = MOVE_DOUBT * np.linalg.norm(
+            apply(T, self._model.centroid) - apply(prior.T_image_model, self._model.centroid)
+        )
+        doubt = isotropic(T, self._model.centroid, MOVE_DOUBT * rotation_angle(T_new_old), way, way)
+        return Prior(T, _turned(prior.covariance, T_new_old) + doubt)
 
     def _filling(self, view, elapsed):
         """Return the relative growth of the vessel area per second since the last frame, and keep the area."""
@@ -194,7 +222,7 @@ class Registrar:
 
     # Searching
 
-    def _search(self, full, half, stamp, filling):
+    def _search(self, full, stamp, filling):
         s = self.settings
         if self._area < s.min_vessel_fraction:
             return Registration(State.SEARCHING, reason=f'too little vessel: {100 * self._area:.2f}% of the picture')
@@ -202,6 +230,7 @@ class Registrar:
             return Registration(State.SEARCHING, reason='contrast is filling in')
         if self._searched is not None and stamp - self._searched < s.search_interval:
             return Registration(State.SEARCHING, reason='the last search found nothing; the next one follows')
+        half = tuple(view.reduced(0.5) for view in full)
         found = self._attempt(full, half, stamp)
         if not found.accepted and len(full) > 1:
             alone = self._attempt(full[:1], half[:1], stamp)
@@ -272,9 +301,9 @@ class Registrar:
 
             def placed(poses, depth=depth):
                 limit = 2.5 * s.prior_in_plane * small[0].camera.fy / depth
-                poses, overlaps = best_shifts(self._surface, poses, small[0], limit)
+                poses, overlaps = best_shifts(self._coarse, poses, small[0], limit)
                 for view in small[1:]:
-                    poses, others = best_depths(self._surface, poses, view, 2.5 * s.prior_depth)
+                    poses, others = best_depths(self._coarse, poses, view, 2.5 * s.prior_depth)
                     overlaps = (overlaps + others) / 2
                 return poses, overlaps
 
@@ -290,27 +319,34 @@ class Registrar:
 
     # Tracking
 
-    def _follow(self, full, half, stamp):
+    def _follow(self, full, stamp):
         s, track = self.settings, self._track
         unseen = stamp - track.stamp
-        T = track.prior.T_image_model
+        T, _ = self._predicted(stamp)
         prior = Prior(T, track.prior.covariance + self._drift(T, unseen))
-        if self._contrast(half[0], T) < s.min_contrast:
-            return self._hold(full[0], unseen, 'contrast gone')
-        fit, points, evidence, judgement = self._fit(full, half, T, prior)
-        if not judgement.accepted and len(full) > 1:
-            alone = self._fit(full[:1], half[:1], T, prior)
-            if alone[3].accepted:
-                fit, points, evidence, judgement = alone
-        if not judgement.accepted:
+        gone = self._contrast(full[0], T) < s.min_contrast
+        if gone and self._area < s.min_vessel_fraction:
+            return self._hold(full[0], stamp, 'contrast gone')
+        if not gone:
+            fit, points, evidence, judgement = self._fit(full, T, prior)
+            if not judgement.accepted and len(full) > 1:
+                alone = self._fit(full[:1], T, prior)
+                if alone[3].accepted:
+                    fit, points, evidence, judgement = alone
+        if gone or not judgement.accepted:
             small = full[0].reduced(0.125)
-            shifted, _ = best_shifts(self._surface, T[None], small, small.camera.width / 4)
-            again = self._fit(full, half, shifted[0], prior)
-            if again[3].probability > judgement.probability:
+            shifted, overlap = best_shifts(self._coarse, T[None], small, small.camera.width / 2)
+            if gone and overlap[0] < s.min_overlap:
+                return self._hold(full[0], stamp, 'contrast gone')
+            # What jumped was not foretold: where it was before says little of how it stands now.
+            prior = self._broad(shifted[0])
+            nearer = self._coarse_fit(tuple(view.reduced(0.5) for view in full))((shifted[0], prior))[0].T_image_model
+            again = self._fit(full, nearer, prior)
+            if gone or again[3].probability > judgement.probability:
                 fit, points, evidence, judgement = again
         if fit.model_share <= MIN_EXPLAINED < fit.mask_share:
             # Nothing speaks against the pose, but where contrast fills in or washes out its edge is not the wall.
-            return self._hold(full[0], unseen, 'contrast in part of the model only')
+            return self._hold(full[0], stamp, 'contrast in part of the model only')
         if judgement.accepted:
             return self._report(fit, evidence, judgement, full[0], points, stamp, State.TRACKING)
         doubted = stamp if track.doubted is None else track.doubted
@@ -319,9 +355,8 @@ class Registrar:
         self._track = replace(track, doubted=doubted)
         return self._report(fit, evidence, judgement, full[0], points, stamp, State.HOLDING)
 
-    def _fit(self, full, half, T, prior):
-        coarse = refine(self._surface, half, T, prior, TRACK_SCALES, TRACK_STEPS)
-        fit = refine(self._surface, full, coarse.T_image_model, prior, FINE_SCALES[1:], TRACK_STEPS)
+    def _fit(self, full, T, prior):
+        fit = refine(self._surface, full, T, prior, FINE_SCALES, TRACK_STEPS)
         # A mask's faults stay from frame to frame, so frames are no independent measurements: fused as such the
         # covariance would shrink below the error. Half of each information instead (covariance intersection, Julier
         # and Uhlmann 1997): it is true whatever the correlation.
@@ -336,16 +371,29 @@ class Registrar:
             return evidence, Judgement(False, 0.0, 'the second view does not agree')
         return evidence, judge(evidence, self.settings)
 
-    def _hold(self, full, unseen, reason):
-        """Return the `Registration` of the last pose, or of none where it was seen too long ago."""
+    def _predicted(self, stamp):
+        """Return the track's pose (4, 4) moved to where it leads by `stamp`, and the standard deviation of the motion.
+
+        The latter in metres in each direction of the picture.
+        """
+        track = self._track
+        T, predicted = track.prior.T_image_model, self.motion.predict(stamp)
+        if predicted is None:
+            # It moves on as it did: what beats is elsewhere at once, what lies still stays for a while.
+            return T, track.speed * (stamp - track.stamp)
+        shift, deviation = predicted
+        return rigid(translation=(*shift, 0.0)) @ T, deviation
+
+    def _hold(self, full, stamp, reason):
+        """Return the `Registration` of the predicted pose, or of none where it was seen too long ago."""
+        track = self._track = replace(self._track, doubted=None)
+        unseen = stamp - track.stamp
         reason = f'{reason} for {unseen:.2f} s'
         if unseen > self.settings.max_hold:
             return self._lose(reason)
-        track = self._track = replace(self._track, doubted=None)
-        T = track.prior.T_image_model
-        # It moves on as it did: what beats is elsewhere at once, what lies still stays for a while.
+        T, deviation = self._predicted(stamp)
         way = track.speed * unseen
-        covariance = track.prior.covariance + isotropic(T, self._model.centroid, 0.0, way, way)
+        covariance = track.prior.covariance + isotropic(T, self._model.centroid, 0.0, deviation, way)
         points = points_in_view(self._surface, T, full)
         judgement = judge_held(predicted_mm(covariance, T, points, full.camera), self.settings)
         probability = min(track.probability, judgement.probability)
@@ -364,14 +412,16 @@ class Registrar:
         now = (moved**2).sum(axis=1).mean() / elapsed**2
         return float(np.sqrt((1 - share) * track.speed**2 + share * now))
 
-    def _contrast(self, half, T):
+    def _contrast(self, view, T):
         """Return the share of the projected model that is vessel now, give or take a small motion."""
-        model = (silhouette(self._surface, half.T_view_image @ T, half.camera) > 0) & half.valid
+        quarter = view.reduced(0.25)
+        model = (silhouette(self._coarse, quarter.T_view_image @ T, quarter.camera) > 0) & quarter.valid
         near = cv2.dilate(model.view(np.uint8), np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)).view(bool)
-        return np.count_nonzero(near & (half.mask > 127)) / max(np.count_nonzero(model), 1)
+        return np.count_nonzero(near & (quarter.mask > 127)) / max(np.count_nonzero(model), 1)
 
     def _lose(self, reason):
         self._last_prior, self._track = self._track.prior, None
+        self.motion.clear()
         return Registration(State.LOST, reason=reason)
 
     def _report(self, fit, evidence, judgement, full, points, stamp, refused):
@@ -379,7 +429,8 @@ class Registrar:
         if judgement.accepted:
             speed = self._speed(fit.T_image_model, points, stamp)
             self._track = _Track(Prior(fit.T_image_model, fit.covariance), stamp, judgement.probability, speed)
-        _, recall, precision = full.overlap(self._surface, fit.T_image_model)
+            self.motion.add(stamp, fit.T_image_model, points.mean(axis=0))
+        _, recall, precision = full.reduced(0.5).overlap(self._surface, fit.T_image_model)
         scale = millimetres_per_pixel(points, fit.T_image_model, full.camera) if len(points) else np.nan
         return Registration(
             State.TRACKING if judgement.accepted else refused,
@@ -405,3 +456,11 @@ def _take_contours(views):
     """Have the views find their contours now, before threads part that would each do it."""
     for view in views:
         view.contour  # noqa: B018
+
+
+def _turned(covariance, T_new_old):
+    """Return a covariance (6, 6), or None, in the axes of a new image frame, the pivot carried along."""
+    if covariance is None:
+        return None
+    R = np.kron(np.eye(2), T_new_old[:3, :3])
+    return R @ covariance @ R.T

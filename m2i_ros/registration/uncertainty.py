@@ -41,16 +41,14 @@ def projected_error(covariance, T_image_model, points, camera):
 
     covariance: (6, 6), pivot at the model origin's position.
     """
-    p = apply(T_image_model, points)
-    x, y, z = p.T
+    x, y, z = apply(T_image_model, points).T
+    dx, dy, dz = x - T_image_model[0, 3], y - T_image_model[1, 3], z - T_image_model[2, 3]
     zero = np.zeros_like(z)
-    D = np.stack(
-        [
-            np.stack([camera.fx / z, zero, -camera.fx * x / z**2], axis=-1),
-            np.stack([zero, camera.fy / z, -camera.fy * y / z**2], axis=-1),
-        ],
-        axis=1,
-    )
-    arm = p - T_image_model[:3, 3]
-    J = np.concatenate([D, np.cross(arm[:, None, :], D)], axis=2)
-    return float(np.sqrt(np.einsum('nij,jk,nik->n', J, covariance, J).mean()))
+    total = 0.0
+    for a, b, c in (
+        (camera.fx / z, zero, -camera.fx * x / z**2),
+        (zero, camera.fy / z, -camera.fy * y / z**2),
+    ):
+        J = np.stack([a, b, c, dy * c - dz * b, dz * a - dx * c, dx * b - dy * a], axis=1)
+        total += ((J @ covariance) * J).sum()
+    return float(np.sqrt(total / len(z)))

@@ -265,7 +265,13 @@ VIEW = (
         90.0,
     ),
 )
-REGISTRATION = MODEL + _of_registration() + VIEW
+FIXED = Parameter(
+    'frames.fixed',
+    '',
+    "TF frame in which the patient lies still, as `table`: where TF tells how the image's frame moves in it, the pose "
+    'is carried along. Empty: no motion of C-arm or table is looked up.',
+)
+REGISTRATION = MODEL + (FIXED,) + _of_registration() + VIEW
 SECOND = (
     Parameter(
         'second.tolerance',

@@ -9,9 +9,10 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
-from tf2_ros import TransformBroadcaster
+from tf2_ros import Buffer, ExtrapolationException, TransformBroadcaster, TransformException, TransformListener
 from visualization_msgs.msg import MarkerArray
 
 from m2i_ros.geometry import Camera, CArm, rigid
@@ -29,7 +30,7 @@ from m2i_ros.ros.images import fill_image
 from m2i_ros.ros.parameters import group
 from m2i_ros.ros.qos import LATCHED, RELIABLE, newest, overridable
 from m2i_ros.ros.stamps import nanoseconds, seconds
-from m2i_ros.ros.transforms import fill_pose, fill_transform, motion_from_pose
+from m2i_ros.ros.transforms import fill_pose, fill_transform, motion_from_pose, motion_from_transform
 from m2i_ros.segmentation.vessel_mask import VesselMask
 from m2i_ros.sources import open_model
 
@@ -46,7 +47,7 @@ def _warm_up(model):
     mask = silhouette(model, T, camera)
     registrar = Registrar(model)
     registrar.set_initial_pose(T)
-    for stamp in (0.0, 0.1):
+    for stamp in np.arange(0.0, 2.0, 0.2):  # long enough for its motion to be learned
         registrar.register(VesselMask(mask, np.ones(mask.shape, bool)), camera, stamp)
 
 
@@ -88,6 +89,9 @@ class RegistrationTopics:
         self._overlay = node.create_publisher(Image, 'vessel/overlay', RELIABLE)
         self._markers = node.create_publisher(MarkerArray, 'vessel/model', LATCHED)
         self._broadcaster = TransformBroadcaster(node)
+        self._fixed, self._transforms = node.parameters['frames.fixed'], Buffer()
+        if self._fixed:
+            self._listener = TransformListener(self._transforms, node)
         if self.model:
             node.get_logger().info('preparing the registration: the first time it is compiled, which takes a while')
             _warm_up(self.model)
@@ -104,7 +108,7 @@ class RegistrationTopics:
 
     def frame(self, image, header):
         """Return the `Frame` of a grey picture, with the camera where it is known and fits. Raises FrameError."""
-        frame = Frame(image, seconds(header.stamp))
+        frame = Frame(image, seconds(header.stamp), T_fixed_image=self._fixed_image(header))
         self._watch_for_changes(image, header)
         self._judge_initial_pose()
         camera = self._camera
@@ -204,6 +208,28 @@ class RegistrationTopics:
                 f'the image size changed from {self._size[1]}x{self._size[0]} to {image.shape[1]}x{image.shape[0]}',
             )
         self._size = image.shape
+
+    def _fixed_image(self, header):
+        """Return T_fixed_image (4, 4), or None where it is not asked for or not known. Waits for nothing.
+
+        That of the picture's stamp; where TF is not so far yet, the latest: it is made up for with the next picture.
+        """
+        if not self._fixed or not header.frame_id:
+            return None
+        try:
+            try:
+                stamp = Time.from_msg(header.stamp)
+                found = self._transforms.lookup_transform(self._fixed, header.frame_id, stamp)
+            except ExtrapolationException:
+                found = self._transforms.lookup_transform(self._fixed, header.frame_id, Time())
+            return motion_from_transform(found.transform)
+        except (TransformException, ValueError) as error:
+            self._node.complaints.warn(
+                'fixed',
+                f'no motion of the C-arm or the table is known: no TF from "{header.frame_id}" to "{self._fixed}" '
+                f'(frames.fixed): {error}',
+            )
+            return None
 
     def _explained(self, registration):
         """Return the registration with what only the node knows: which input is missing and how to give it."""

@@ -1,6 +1,6 @@
 """A simulated patient under fluoroscopy: injection sequences with the exact pose and mask of every frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -47,7 +47,8 @@ class SimulatedFrame:
     image: (H, W) uint8, vessels dark. stamp: seconds from the first frame. T_image_model: (4, 4), metres, exact.
     mask: (H, W) uint8, 0 or 255: the lumen where contrast shows it: takes away more than 8% of the rays, in vessels
     that stand out of noise and background (`seen_segments`), collimator applied.
-    contrast: mean concentration along the centreline, 0 to 1.
+    contrast: mean concentration along the centreline, 0 to 1. c_arm: how it stands. table: (3,) how far it has moved
+    since the first frame, metres along the isocentre's axes.
     """
 
     image: np.ndarray
@@ -55,6 +56,8 @@ class SimulatedFrame:
     T_image_model: np.ndarray
     mask: np.ndarray
     contrast: float
+    c_arm: CArm
+    table: np.ndarray
 
 
 class Phantom:
@@ -70,6 +73,9 @@ class Phantom:
     collimator: radius of a round opening as a share of half the longer side; above 1.42 it is out of sight.
     plane: of an X-ray system with several: the same patient at the same moments, before another background and with
     other noise. Where it stands, `c_arm` says.
+    breath, beat: seconds that a breath and, near the heart, its beat take.
+    turn: radians per second by which the C-arm's angles change. slide: metres per second of the table, along the
+    isocentre's axes, with the patient on it. The background follows neither.
 
     model: the `VesselModel`, in its own LPS coordinates. camera: of the pictures.
     initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane,
@@ -92,12 +98,19 @@ class Phantom:
         settings=None,
         collimator=1.5,
         plane=0,
+        breath=4.0,
+        beat=0.9,
+        turn=(0.0, 0.0),
+        slide=(0.0, 0.0, 0.0),
     ):
         self.model = make_anatomy(anatomy, seed)
         self.c_arm = c_arm or CArm()
         self.frame_rate, self.injections, self.plateau = frame_rate, injections, plateau
         self._count = round(duration * frame_rate)
         self._seed, self._habit, self._mirrored, self._plane = seed, _HABITS[anatomy], mirrored, plane
+        self._breath, self._beat = breath, beat
+        self._turn, self._slide = turn, np.array(slide, dtype=float)
+        self.moves = bool(np.any(turn) or np.any(slide))
         spacing = detector / max(width, height)
         # Pictures are made as the source sees them, and flipped at the end.
         self._own_camera = Camera.from_detector(width, height, self.c_arm.source_to_detector, spacing)
@@ -158,15 +171,26 @@ class Phantom:
         mask = np.where(self._seen(iodine, depth, T) & self._inside, np.uint8(255), np.uint8(0))
         if self._mirrored:
             image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
-        return SimulatedFrame(image, index / self.frame_rate, T, mask, float(concentration.mean()))
+        stamp = index / self.frame_rate
+        c_arm, table = self._system(stamp)
+        return SimulatedFrame(image, stamp, T, mask, float(concentration.mean()), c_arm, table)
+
+    def _system(self, t):
+        """Return how the C-arm stands and how far the table (3,) has moved."""
+        primary, secondary = (
+            self.c_arm.primary_angle + self._turn[0] * t,
+            self.c_arm.secondary_angle + self._turn[1] * t,
+        )
+        return replace(self.c_arm, primary_angle=primary, secondary_angle=secondary), self._slide * t
 
     def pose(self, index):
-        """Return T_image_model (4, 4) of a frame: breathing (4 s) and, near the heart, its beat (0.9 s)."""
+        """Return T_image_model (4, 4) of a frame: breathing and, near the heart, its beat."""
         t = index / self.frame_rate
-        breath = 0.5 - 0.5 * np.cos(2 * np.pi * t / 4.0 + self._phase[0])
-        beat = (0.5 - 0.5 * np.cos(2 * np.pi * t / 0.9 + self._phase[1])) ** 2
+        breath = 0.5 - 0.5 * np.cos(2 * np.pi * t / self._breath + self._phase[0])
+        beat = (0.5 - 0.5 * np.cos(2 * np.pi * t / self._beat + self._phase[1])) ** 2
         moved = breath * np.array(self._habit.breathing) + beat * np.array(self._habit.beating)
-        return self.c_arm.T_image_isocentre @ rigid(translation=moved) @ self._T_isocentre_model
+        c_arm, table = self._system(t)
+        return c_arm.T_image_isocentre @ rigid(translation=moved + table) @ self._T_isocentre_model
 
     def _concentration(self, t):
         """Return the contrast (N,) at the centreline's points, 0 to 1: a front, a plateau, a wash-out."""

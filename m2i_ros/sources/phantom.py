@@ -39,8 +39,8 @@ class PhantomSource:
         """Yield a `SourceFrame` a simulated frame, rendered when it is asked for."""
         for index in range(len(self.phantom)):
             frame = self.phantom[index]
-            seen = {}
+            seen = {'c_arm': frame.c_arm, 'table': frame.table} if self.phantom.moves else {}
             if self.second:
                 picture = SecondPicture(self.second[index].image, self.second.camera, self.second.c_arm)
-                seen = {'c_arm': self.phantom.c_arm, 'second': picture}
+                seen = {**seen, 'c_arm': self.phantom.c_arm, 'second': picture}
             yield SourceFrame(frame.image, frame.stamp, '', self.camera, frame.T_image_model, frame.mask, **seen)

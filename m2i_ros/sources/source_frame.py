@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from m2i_ros.geometry import Camera, CArm
+from m2i_ros.geometry import Camera, CArm, inverse, rigid
 
 
 class SourceError(ValueError):
@@ -46,3 +46,13 @@ class SourceFrame:
     initial_pose: np.ndarray | None = None
     initial_covariance: np.ndarray | None = None
     second: SecondPicture | None = None
+
+    @property
+    def T_table_isocentre(self):
+        """(4, 4) how the isocentre stands above the table; the identity where no motion of the table is known."""
+        return rigid() if self.table is None else rigid(translation=-self.table)
+
+    @property
+    def T_table_image(self):
+        """(4, 4) how the image frame stands above the table on which the patient lies, or None: not known."""
+        return None if self.c_arm is None else self.T_table_isocentre @ inverse(self.c_arm.T_image_isocentre)

@@ -10,6 +10,7 @@ import pytest
 from m2i_ros.geometry import CArm, apply, inverse, is_rigid, rotation_angle
 from m2i_ros.simulation import Phantom
 from m2i_ros.simulation.vessels import flow_distance
+from m2i_ros.sources.source_frame import SourceFrame
 
 SIZE = {'width': 192, 'height': 160, 'duration': 4.0, 'frame_rate': 10.0, 'plateau': 2.0, 'injections': (0.5,)}
 
@@ -157,3 +158,13 @@ def test_a_second_plane_sees_the_same_patient_at_the_same_moments_before_another
     before = Phantom(anatomy, seed=2, plane=1, **SIZE)[0]
     alike = np.corrcoef(before.image[20:-20, 20:-20].ravel(), phantom[0].image[20:-20, 20:-20].ravel())[0, 1]
     assert alike < 0.9 and not before.mask.any()
+
+
+def test_a_turning_c_arm_and_a_sliding_table_move_the_pose_as_their_source_tells():
+    phantom = Phantom('iliofemoral', seed=2, breath=1e9, turn=(0.5, -0.2), slide=(0.01, 0.0, -0.03), **SIZE)
+    T_table_model = []
+    for frame in (phantom[0], phantom[7]):
+        told = SourceFrame(frame.image, frame.stamp, c_arm=frame.c_arm, table=frame.table)
+        T_table_model.append(told.T_table_image @ frame.T_image_model)
+    assert np.allclose(*T_table_model, atol=1e-9)
+    assert not np.allclose(phantom.pose(0), phantom.pose(7), atol=1e-3)
