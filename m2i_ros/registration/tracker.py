@@ -344,7 +344,7 @@ class Registrar:
             again = self._fit(full, nearer, prior)
             if gone or again[3].probability > judgement.probability:
                 fit, points, evidence, judgement = again
-        if fit.model_share <= MIN_EXPLAINED < fit.mask_share:
+        if not gone and fit.model_share <= MIN_EXPLAINED < fit.mask_share:
             # Nothing speaks against the pose, but where contrast fills in or washes out its edge is not the wall.
             return self._hold(full[0], stamp, 'contrast in part of the model only')
         if judgement.accepted:
