@@ -128,7 +128,8 @@ class _Matches:
     """Pairs of the model's and the mask's contour.
 
     samples: (K, 8), of `occluding_contour`. along: (K,), the numbers of the centreline points they go with. residual:
-    (K,), pixels. share: (K,), of the contours. length: pixels, of the shorter contour. explained: share within `WITHIN`.
+    (K,), pixels. share: (K,), of the contours. length: pixels, of the shorter contour. explained: share within
+    `WITHIN`.
     """
 
     samples: np.ndarray

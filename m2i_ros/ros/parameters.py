@@ -101,8 +101,8 @@ def _of_registration():
         Parameter(
             'registration.deformation',
             RegistrationSettings.deformation,
-            'Whether vessel/centerline and the overlay follow vessels that a wire or breathing has bent; TF and pose stay '
-            'rigid. See docs/deformation.md for what it brings.',
+            'Whether vessel/centerline and the overlay follow vessels that a wire or breathing has bent; TF and pose '
+            'stay rigid. See docs/deformation.md for what it brings.',
             live=True,
         ),
     )

@@ -47,7 +47,6 @@ def test_breathing_moves_the_middle_and_not_the_ends(model):
 
 
 def test_a_shift_of_all_points_is_a_shift_of_the_model(model):
-    shifted = moved(model, np.tile([0.001, 0.002, -0.003], (len(model.centreline.points), 1)))
-    np.testing.assert_allclose(
-        shifted.vertices - model.vertices, np.tile([0.001, 0.002, -0.003], (len(model.vertices), 1))
-    )
+    shift = np.array([0.001, 0.002, -0.003])
+    shifted = moved(model, np.tile(shift, (len(model.centreline.points), 1)))
+    np.testing.assert_allclose(shifted.vertices, model.vertices + shift)
