@@ -15,7 +15,8 @@ def straightened(model, amplitude):
     """Return the `VesselModel` with a stiff wire in it: between the ends of its longest path the vessel is drawn
     towards a smoother course, at the most by `amplitude` metres; its branches follow.
 
-    The course is the path's mean over 150 mm along it. The model's caps and radii stay.
+    The course is the path's mean over 150 mm along it. The model's caps and radii stay. An amplitude above the height
+    of the vessel's own bends bends it the other way; where the path turns sharply, at a joint, neighbours may part.
     """
     line = model.centreline
     one, two = line.edges.T

@@ -23,10 +23,6 @@ def test_a_wire_straightens_by_so_many_millimetres(model):
     assert shift.max() == pytest.approx(3e-3)
     pulled = model.centreline.edges[(shift[model.centreline.edges] > 1e-3).all(axis=1)]
     assert length(wired.centreline, pulled) < length(model.centreline, pulled)
-    # Continuous: neighbours, across joints too, move nearly alike.
-    one, two = model.centreline.edges.T
-    moved_by = wired.centreline.points - model.centreline.points
-    assert np.linalg.norm(moved_by[one] - moved_by[two], axis=1).max() < 0.8e-3
 
 
 @pytest.mark.parametrize('deform', [lambda m: straightened(m, 8e-3), lambda m: breathed(m, 5e-3)])
