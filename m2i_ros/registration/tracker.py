@@ -400,7 +400,7 @@ class Registrar:
             fit.residual * scale,
             evidence,
             len(fit.offsets),
-            self._bend(fit, full) if judgement.accepted and self.settings.deformation else None,
+            bend=self._bend(fit, full) if judgement.accepted and self.settings.deformation else None,
         )
 
 
