@@ -1,5 +1,7 @@
 """The picture a person looks at: the frame, the vessels found in it, and the model where it is believed to be."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -24,7 +26,8 @@ def draw_overlay(result, model, centreline=True):
     """Return the overlay of a `Result`, (H, W, 3) uint8 BGR at the frame's size.
 
     Vessels found are tinted and outlined in blue. The model's silhouette and centreline are drawn in green
-    while TRACKING, in yellow while HOLDING, in grey otherwise. model: `VesselModel`, or None.
+    while TRACKING, in yellow while HOLDING, in grey otherwise; the centreline is the
+    registration's, bent or not. model: `VesselModel`, or None.
     """
     grey = to_grey8(result.frame.image)
     picture = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
@@ -33,6 +36,7 @@ def draw_overlay(result, model, centreline=True):
     registration = result.registration
     colour = MODEL_COLOURS.get(registration.state, OTHER_COLOUR)
     if model is not None and registration.T_image_model is not None and result.frame.camera is not None:
+        model = replace(model, centreline=registration.centreline(model))
         _draw_model(picture, model, registration.T_image_model, result.frame.camera, colour, thickness, centreline)
     _draw_text(picture, _caption(registration), colour)
     return picture

@@ -51,7 +51,7 @@ class Messages:
             out.append(('/tf', 'tf2_msgs/msg/TFMessage', self._transform(header, T)))
             out.append(('/registration/pose', POSE, self._pose(header, T, registration.covariance)))
             if model is not None:
-                points = centreline_seen(model.centreline, T, result.frame.camera)
+                points = centreline_seen(registration.centreline(model), T, result.frame.camera)
                 out.append(('/vessel/centerline', 'sensor_msgs/msg/PointCloud2', self._cloud(header, points)))
         return [*out, self.of_registration(registration, stamp, result.vessels.contrast.value)]
 

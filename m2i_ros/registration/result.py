@@ -6,6 +6,7 @@ from enum import Enum
 import numpy as np
 
 from m2i_ros.registration.confidence import Evidence
+from m2i_ros.registration.deformation import Bend
 
 
 class State(Enum):
@@ -37,6 +38,7 @@ class Registration:
     residual_mm: root mean square distance between mask and model contours where they match (within 3 px), at the
     model's depth; NaN likewise. evidence: what the probability was made of; None where the pose was not fitted now.
     views: that the pose rests upon. second: in words, why a second view that was there was not used; else empty.
+    bend: of the centreline, where the settings ask for it and the pose was fitted now and is accepted; else None.
     """
 
     state: State
@@ -51,3 +53,8 @@ class Registration:
     evidence: Evidence | None = None
     views: int = 1
     second: str = ''
+    bend: Bend | None = None
+
+    def centreline(self, model):
+        """Return the `Centreline` of a `VesselModel` as this frame shows it: bent where there is a `bend`."""
+        return model.centreline if self.bend is None else self.bend.apply(model.centreline)

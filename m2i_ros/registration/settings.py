@@ -29,6 +29,8 @@ class RegistrationSettings:
     after one second; radians and metres. It predicts the next frame.
     matching: 'none', or the weights of the network that moves the best starts of a search before they are refined:
     'default' or the path of an .onnx file. Read once, when the `Registrar` is made.
+    deformation: whether the centreline of a believed pose is bent to the vessels seen; see `deformation`. The pose and
+    its probability stay those of the rigid model.
 
     Raises ValueError naming the setting, its value and the range.
     """
@@ -50,6 +52,7 @@ class RegistrationSettings:
     drift_in_plane: float = 0.005
     drift_depth: float = 0.005
     matching: str = 'none'
+    deformation: bool = False
 
     RANGES = {
         'accept_mm': (0.01, 100.0),

@@ -21,6 +21,7 @@ from m2i_ros.registration.confidence import (
     predicted_mm,
 )
 from m2i_ros.registration.contour import ContourSurface
+from m2i_ros.registration.deformation import DeformableModel
 from m2i_ros.registration.matching import Matcher
 from m2i_ros.registration.motion import Motion
 from m2i_ros.registration.refine import Prior, refine
@@ -85,6 +86,7 @@ class Registrar:
         self._model = model
         self._surface = None if model is None else ContourSurface.from_model(model)
         self._coarse = None if model is None else ContourSurface.from_model(model, COARSE_FACES)
+        self._deformable = None  # made when first wanted
         self.reset()
 
     def reset(self):
@@ -424,6 +426,11 @@ class Registrar:
         self.motion.clear()
         return Registration(State.LOST, reason=reason)
 
+    def _bend(self, fit, full):
+        if self._deformable is None:
+            self._deformable = DeformableModel(self._model.centreline, self._surface)
+        return self._deformable.bend(full.contour, full.camera, fit.T_image_model, fit.offsets[0])
+
     def _report(self, fit, evidence, judgement, full, points, stamp, refused):
         """Return the `Registration` of a fit: TRACKING where it is accepted, else the state `refused`."""
         if judgement.accepted:
@@ -444,6 +451,7 @@ class Registrar:
             fit.residual * scale,
             evidence,
             len(fit.offsets),
+            bend=self._bend(fit, full) if judgement.accepted and self.settings.deformation else None,
         )
 
 

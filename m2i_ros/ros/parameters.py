@@ -98,6 +98,13 @@ def _of_registration():
             'Network that moves the best starts of a search before they are refined: none, default, or the path of an '
             '.onnx file of `train matching`. See docs/matching.md for what it brings.',
         ),
+        Parameter(
+            'registration.deformation',
+            RegistrationSettings.deformation,
+            'Whether vessel/centerline and the overlay follow vessels that a wire or breathing has bent; TF and pose '
+            'stay rigid. See docs/deformation.md for what it brings.',
+            live=True,
+        ),
     )
 
 

@@ -265,7 +265,7 @@ class RegistrationTopics:
         fill_pose(pose.pose.pose, T)
         pose.pose.covariance = registration.covariance.ravel().tolist()
         self._pose.publish(pose)
-        self._centreline.publish(centreline_cloud(header, self.model.centreline, T, camera))
+        self._centreline.publish(centreline_cloud(header, registration.centreline(self.model), T, camera))
 
     def _publish_status(self, registration, header, latency):
         self._state = registration.state

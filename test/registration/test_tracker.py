@@ -152,9 +152,9 @@ MOVES = {
 def test_an_announced_move_of_table_or_c_arm_is_followed_at_once(model, camera, T_truth, registrar, mask, move):
     before, after = moved_system(), moved_system(**move)
     for i in range(3):
-        assert registrar.register(vessels(mask), camera, i / 15, before).accepted
+        assert registrar.register(vessels(mask), camera, i / 15, T_fixed_image=before).accepted
     T = inverse(after) @ before @ T_truth
-    result = registrar.register(vessels(silhouette(model, T, camera)), camera, 0.2, after)
+    result = registrar.register(vessels(silhouette(model, T, camera)), camera, 0.2, T_fixed_image=after)
     assert result.state == State.TRACKING
     assert mean_projected_error_mm(result.T_image_model, T, model, camera) < 0.3
 
@@ -162,9 +162,9 @@ def test_an_announced_move_of_table_or_c_arm_is_followed_at_once(model, camera, 
 def test_an_announced_move_takes_along_what_is_held(model, camera, T_truth, registrar, mask):
     before, after = moved_system(), moved_system(table_mm=(0.0, 0.0, -30.0))
     for i in range(6):
-        assert registrar.register(vessels(mask), camera, 0.8 * i, before).accepted
+        assert registrar.register(vessels(mask), camera, 0.8 * i, T_fixed_image=before).accepted
     T = inverse(after) @ before @ T_truth
-    held = registrar.register(EMPTY, camera, 4.1, after)
+    held = registrar.register(EMPTY, camera, 4.1, T_fixed_image=after)
     assert held.state == State.HOLDING
     assert mean_projected_error_mm(held.T_image_model, T, model, camera) < 0.3
 
@@ -174,7 +174,7 @@ def test_a_c_arm_that_turns_all_the_time_is_followed(model, camera, T_truth, reg
     for i in range(8):
         system = moved_system(primary_deg=6.0 * i)
         T = inverse(system) @ before @ T_truth
-        result = registrar.register(vessels(silhouette(model, T, camera)), camera, i / 15, system)
+        result = registrar.register(vessels(silhouette(model, T, camera)), camera, i / 15, T_fixed_image=system)
         assert result.state == State.TRACKING
         assert mean_projected_error_mm(result.T_image_model, T, model, camera) < 0.3
 
@@ -183,9 +183,9 @@ def test_what_was_known_of_the_c_arm_before_a_gap_is_not_applied_twice(model, ca
     before, after = moved_system(), moved_system(table_mm=(0.0, 0.0, -6.0))
     T = inverse(after) @ before @ T_truth
     moved = vessels(silhouette(model, T, camera))
-    assert registrar.register(vessels(mask), camera, 0.0, before).accepted
-    assert registrar.register(moved, camera, 0.1, None).accepted  # followed by the picture alone
-    result = registrar.register(moved, camera, 0.2, after)
+    assert registrar.register(vessels(mask), camera, 0.0, T_fixed_image=before).accepted
+    assert registrar.register(moved, camera, 0.1).accepted  # followed by the picture alone
+    result = registrar.register(moved, camera, 0.2, T_fixed_image=after)
     assert result.state == State.TRACKING
     assert mean_projected_error_mm(result.T_image_model, T, model, camera) < 0.3
 

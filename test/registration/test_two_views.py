@@ -61,20 +61,6 @@ def whole(mask):
     return VesselMask(mask, np.ones(mask.shape, bool))
 
 
-def test_one_view_gives_the_numbers_it_gave_before_there_were_two(surface, model, views, start):
-    fit = refine(surface, views[:1], start, prior(start, model), (12.0, 5.0, 2.0))
-    expected = [
-        [-9.39708589e-01, -3.41976266e-01, 7.05407122e-06, -3.72910463e-02],
-        [5.94535575e-02, -1.63391354e-01, -9.84768267e-01, -6.58909249e-01],
-        [3.36768528e-01, -9.25394780e-01, 1.73871964e-01, 6.70603516e-01],
-        [0.0, 0.0, 0.0, 1.0],
-    ]
-    assert np.allclose(fit.T_image_model, expected, rtol=0, atol=1e-6)
-    variances = [1.53355481e-07, 1.64995478e-08, 9.56474164e-07, 2.66952524e-06, 1.86199421e-06, 2.36612849e-07]
-    assert np.allclose(np.diag(fit.covariance), variances, rtol=1e-4)
-    assert (fit.offsets[0], fit.cost, fit.residual) == pytest.approx((0.0535744, 0.0381166684, 0.420087243), rel=1e-4)
-
-
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_all_unknowns_move_the_second_picture_as_the_normal_equations_say(
