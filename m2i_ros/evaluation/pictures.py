@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from m2i_ros.geometry import CArm
-from m2i_ros.simulation.patients import EVALUATION
+from m2i_ros.simulation.patients import CALIBRATION, EVALUATION, OF
 from m2i_ros.sources.images import SUFFIXES, natural_order, read_grey
 
 # The C-arm's angles of simulated views lie within these, either way: degrees, LAO/RAO and cranial/caudal.
@@ -83,8 +83,8 @@ def stored_pictures(images, masks, spacing_mm=np.nan):
 class SimulatedView:
     """Frames of an injection into a simulated patient, seen under one of the C-arm's angles.
 
-    patient: number in EVALUATION. view: the angles, the moments and the noise are drawn anew for each. frames: how
-    many, the same number (or one more) of each of PHASES. size: of the picture's sides, pixels.
+    patient: number in EVALUATION or CALIBRATION. view: the angles, the moments and the noise are drawn anew for each.
+    frames: how many, the same number (or one more) of each of PHASES. size: of the picture's sides, pixels.
     """
 
     anatomy: str
@@ -94,9 +94,9 @@ class SimulatedView:
     size: int
 
     def __post_init__(self):
-        if self.patient not in EVALUATION:
+        if not any(self.patient in kept for kept in OF.values()):
             raise EvaluationError(
-                f'patient {self.patient}: only those from {EVALUATION[0]} to {EVALUATION[-1]} are kept from training'
+                f'patient {self.patient}: only those from {CALIBRATION[0]} to {EVALUATION[-1]} are kept from training'
             )
 
     @property
@@ -146,12 +146,12 @@ class SimulatedView:
         return moments
 
 
-def simulated_views(anatomies, patients, views, frames, size):
-    """Return [SimulatedView] of so many patients of each anatomy, so many views of each."""
+def simulated_views(anatomies, patients, views, frames, size, of='evaluation'):
+    """Return [SimulatedView] of so many patients of each anatomy, so many views of each,  a name in OF."""
     return [
         SimulatedView(anatomy, patient, view, frames, size)
         for anatomy in anatomies
-        for patient in EVALUATION[:patients]
+        for patient in OF[of][:patients]
         for view in range(views)
     ]
 

@@ -19,9 +19,8 @@ from m2i_ros.evaluation.trials import BANDS, MASKS, SWEEPS, cases, register, tra
 from m2i_ros.recording.report import write_json
 from m2i_ros.registration import RegistrationSettings
 from m2i_ros.segmentation import Segmenter
-from m2i_ros.simulation.patients import CALIBRATION, EVALUATION
+from m2i_ros.simulation.patients import OF
 
-PATIENTS = {'evaluation': EVALUATION, 'calibration': CALIBRATION}
 RIGHT_MM, GROSS_MM = 2.0, 5.0  # mPD below which a pose is right; above which it is grossly wrong
 SUCCESS_MM = (2.0, 5.0, 10.0)
 CAPTURED = 0.95  # share of starts that must succeed within the capture range
@@ -36,7 +35,7 @@ def add_arguments(parser):
     parser.add_argument('--anatomies', nargs='+', default=['iliofemoral', 'aortic_root'])
     parser.add_argument('--patients', type=int, default=8, help='of each anatomy, each in a view of its own')
     parser.add_argument(
-        '--of', choices=PATIENTS, default='evaluation', help='which patients: those kept for figures, or others'
+        '--of', choices=OF, default='evaluation', help='which patients: those kept for figures, or others'
     )
     parser.add_argument('--masks', nargs='+', choices=MASKS, default=list(MASKS), help='default: all')
     parser.add_argument('--starts', type=int, default=1, help='of each band, patient and mask (default: %(default)s)')
@@ -63,7 +62,7 @@ def run(arguments):
         **(_earlier(arguments.json, settings) if arguments.resume else {'trials': [], 'tracked': []}),
     }
     done = {(row['anatomy'], row['seed']) for row in report['trials']}
-    seeds = PATIENTS[arguments.of][: arguments.patients]
+    seeds = OF[arguments.of][: arguments.patients]
     patients = [(a, seed) for seed in seeds for a in arguments.anatomies if (a, seed) not in done]
     segmenter = None
     if 'found' in arguments.masks or arguments.frames:

@@ -26,6 +26,7 @@ from m2i_ros.evaluation.terminal import (
 )
 from m2i_ros.recording.report import without_nan, write_json
 from m2i_ros.segmentation import Segmenter
+from m2i_ros.simulation.patients import OF
 
 # Better when higher, and when lower.
 OVERLAPS = ('dice', 'precision', 'recall', 'cldice', 'tolerant_dice')
@@ -56,6 +57,12 @@ def add_arguments(parser):
         '--spacing-mm', type=float, default=math.nan, help='of a pixel of --images, for distances in mm'
     )
     parser.add_argument('--patients', type=_positive, default=10, help='of each anatomy (default: %(default)s)')
+    parser.add_argument(
+        '--of',
+        choices=OF,
+        default='evaluation',
+        help='which patients: those kept for figures, or those by which weights and thresholds may be chosen',
+    )
     parser.add_argument('--views', type=_positive, default=3, help='C-arm angles a patient (default: %(default)s)')
     parser.add_argument(
         '--frames', type=_positive, default=8, help='moments of the injection a view (default: %(default)s)'
@@ -83,8 +90,10 @@ def run(arguments):
     simulated = arguments.simulated is not None
     if simulated:
         anatomies = arguments.simulated or list(PAPER)
-        sources = simulated_views(anatomies, arguments.patients, arguments.views, arguments.frames, arguments.size)
-        settings = {'frames': arguments.frames, 'size': arguments.size}
+        sources = simulated_views(
+            anatomies, arguments.patients, arguments.views, arguments.frames, arguments.size, arguments.of
+        )
+        settings = {'of': arguments.of, 'frames': arguments.frames, 'size': arguments.size}
     elif arguments.masks is None:
         raise EvaluationError('--images needs --masks: the folder of their true masks')
     else:

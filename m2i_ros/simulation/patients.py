@@ -7,8 +7,10 @@ patients are seeded with one, so that no stream begins as a patient does. `Phant
 """
 
 EVALUATION = range(1_000_000, 2_000_000)
-# For what is learned from registrations of patients by number: how far a pose can be trusted.
+# For what is learned from patients by number after training: how far a pose can be trusted, which weights are better.
 CALIBRATION = range(500_000, 1_000_000)
+# By name, for commands that take either.
+OF = {'evaluation': EVALUATION, 'calibration': CALIBRATION}
 # For training by number. Those below are free: for examples, tests and trials.
 TRAINING = range(100_000, 500_000)
 

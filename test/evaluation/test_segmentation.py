@@ -13,11 +13,11 @@ import pytest
 
 from m2i_ros.evaluation import segmentation
 from m2i_ros.evaluation.evaluate import main
-from m2i_ros.evaluation.pictures import PHASES, EvaluationError, SimulatedView
+from m2i_ros.evaluation.pictures import PHASES, EvaluationError, SimulatedView, simulated_views
 from m2i_ros.evaluation.report import COLOURS, agreement, choose
 from m2i_ros.evaluation.segmentation import score, summarise, summarise_patients
 from m2i_ros.evaluation.terminal import quartiles
-from m2i_ros.simulation.patients import EVALUATION
+from m2i_ros.simulation.patients import CALIBRATION, EVALUATION
 
 pytestmark = pytest.mark.usefixtures('threshold_instead_of_network')
 
@@ -199,6 +199,14 @@ def test_a_view_holds_every_phase_its_frames_come_again_and_views_differ():
 def test_patients_that_training_may_meet_are_refused():
     with pytest.raises(EvaluationError, match='kept from training'):
         SimulatedView('iliofemoral', 7, 0, 8, 64)
+
+
+def test_weights_may_be_chosen_by_patients_that_no_figure_is_about():
+    chosen, reported = (
+        {view.patient for view in simulated_views(['coronary'], 3, 1, 4, 64, of)}
+        for of in ('calibration', 'evaluation')
+    )
+    assert chosen <= set(CALIBRATION) and reported <= set(EVALUATION) and len(chosen) == len(reported) == 3
 
 
 def test_more_frames_than_a_phase_has_are_refused():
