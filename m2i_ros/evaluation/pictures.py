@@ -147,7 +147,7 @@ class SimulatedView:
 
 
 def simulated_views(anatomies, patients, views, frames, size, of='evaluation'):
-    """Return [SimulatedView] of so many patients of each anatomy, so many views of each,  a name in OF."""
+    """Return [SimulatedView] of so many patients of each anatomy, so many views of each; `of` is a name in OF."""
     return [
         SimulatedView(anatomy, patient, view, frames, size)
         for anatomy in anatomies
