@@ -118,6 +118,7 @@ class Phantom:
         self._settings = settings or self.usual_settings(anatomy)
         self._T_isocentre_model = rigid(translation=-_middle(anatomy, self.model.centreline))
         self._arrival = flow_distance(self.model.centreline) / self._habit.flow
+        self._segments = open_segments(self.model.centreline)[0]
 
         rng = np.random.default_rng((seed, 1))
         at_isocentre = spacing * self.c_arm.source_to_isocentre / self.c_arm.source_to_detector
@@ -167,8 +168,8 @@ class Phantom:
         concentration = self._concentration(index / self.frame_rate)
         iodine, metal = self._moving(T, concentration)
         iodine *= np.float32(self._settings.iodine_mg_ml)
-        image, depth = self._picture(iodine, metal, index)
-        mask = np.where(self._seen(iodine, depth, T) & self._inside, np.uint8(255), np.uint8(0))
+        image, signal = self._picture(iodine, metal, index)
+        mask = np.where(self._seen(iodine, signal, T) & self._inside, np.uint8(255), np.uint8(0))
         if self._mirrored:
             image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
         stamp = index / self.frame_rate
@@ -235,14 +236,13 @@ class Phantom:
 
     def _picture(self, iodine, metal, index):
         """Return the (H, W) uint8 picture of the still background with iodine (m mg/ml) and metal (m) before it, and
-        the grey (H, W) that they take away, 0 to 1."""
+        the signal (1, H, W) without noise."""
         settings = self._settings
         moving = (torch.from_numpy(part)[None] for part in (iodine, metal))
         signal = xray.transmit(xray.line_integral(self._still, *moving) + self._exposure, settings)
         grey = self._display(xray.tone(self._exposed(signal, index), settings))[0]
         image = np.where(self._inside, (grey * 255).round().to(torch.uint8).numpy(), np.uint8(0))
-        curve = xray.curve(signal, settings)
-        return image, (self._display(self._empty) - self._display(curve))[0].numpy()
+        return image, signal
 
     def _exposed(self, signal, index):
         number = self._seed * 1_000_003 + index + 1_000_000_007 * self._plane
@@ -252,17 +252,25 @@ class Phantom:
     def _display(self, toned):
         return xray.display(toned, self._ends, self._settings)
 
-    def _seen(self, iodine, depth, T):
-        """Return the lumen (H, W) bool that can be seen: `depth` is the grey that contrast takes away."""
+    def _seen(self, iodine, signal, T):
+        """Return the lumen (H, W) bool that can be seen. signal: (1, H, W) of the picture, without noise."""
         filled = iodine > VISIBLE / _IODINE
         if not filled.any():
             return filled
         tree, camera = self.model.centreline, self._own_camera
         points = apply(T, tree.points)
         pixels, radii = camera.project(points), tree.radii * camera.fy / points[:, 2]
-        segments = seen_segments(pixels, radii, open_segments(tree)[0], depth, self._grain, self._clutter)
+
+        def axis_values(*at):
+            shown = self._display(xray.curve(signal[0][at][None, None], self._settings))
+            lost = self._display(self._empty[0][at][None, None]) - shown
+            return lost[0, 0].numpy(), self._grain[at], self._clutter[at]
+
+        segments = seen_segments(pixels, radii, self._segments, filled.shape, axis_values)
         # A little wider than the lumen: which vessels are seen is asked, not where their walls are.
-        near = draw_tubes(pixels, 1.3 * radii + 2, np.zeros(len(segments)), segments, filled.shape)[1]
+        coarse = tuple(-(-side // _COARSE) for side in filled.shape)
+        near = draw_tubes(pixels / _COARSE, 1.3 * radii / _COARSE + 1, np.zeros(len(segments)), segments, coarse)[1]
+        near = near.repeat(_COARSE, axis=0).repeat(_COARSE, axis=1)[: filled.shape[0], : filled.shape[1]]
         return filled & (near > 0)
 
 

@@ -379,7 +379,7 @@ def _twigs(rng, pixels, pixel, shape):
 
 def _visible_label(pixels, radii_px, segments, contrast, grain, clutter):
     """Return the label (H, W) of the lumen where it can be seen; see `seen_segments`."""
-    seen = seen_segments(pixels, radii_px, segments, contrast, grain, clutter)
+    seen = seen_segments(pixels, radii_px, segments, contrast.shape, lambda *at: (contrast[at], grain[at], clutter[at]))
     return draw_tubes(pixels, radii_px, np.zeros(len(seen)), seen, contrast.shape)[1]
 
 

@@ -16,22 +16,24 @@ def grain(image, clean):
     return xray.wide_blur((image - clean) ** 2, 4.0).clamp(min=0).sqrt()
 
 
-def seen_segments(pixels, radii_px, segments, contrast, grain, clutter):
+def seen_segments(pixels, radii_px, segments, shape, axis_values):
     """Return those of the segments (E, 2) of a tree that can be seen.
 
-    pixels: (N, 2) projected axis points. radii_px: (N,) pixels. contrast: (H, W) grey that the contrast takes away.
-    grain, clutter: (H, W) grey, see `grain` and `unevenness`. A vessel is seen where its contrast at the axis, summed
-    over the patch an eye takes in, stands out of the noise's sum (the model of Rose, J Opt Soc Am 1948;38:196: 5, and a
-    little for noise that is not white), and, if it is wide, out of what lies around.
+    pixels: (N, 2) projected axis points. radii_px: (N,) pixels. shape: (H, W). axis_values: function that is given rows
+    and columns (M,) and returns three (M,) arrays of grey there: what the contrast takes away, and the standard
+    deviations of the noise (`grain`) and of what lies around (`unevenness`). A vessel is seen where its contrast at the
+    axis, summed over the patch an eye takes in, stands out of the noise's sum (the model of Rose, J Opt Soc Am
+    1948;38:196: 5, and a little for noise that is not white), and, if it is wide, out of what lies around.
     """
-    shape = contrast.shape
     at = np.rint(pixels)
     on = ((at >= 0) & (at < shape[::-1])).all(axis=1)
-    at = np.where(on[:, None], at, 0).astype(int)
-    patch = 2 * radii_px * np.clip(6 * radii_px, 6, 20)
-    depth, noise, around = (part[at[:, 1], at[:, 0]] for part in (contrast, grain, clutter))
-    wide = np.clip(radii_px / 10, 0, 1)
-    visible = ~on | ((depth > 0.015) & (depth > 7 * noise / np.sqrt(patch)) & (depth > 0.7 * wide * around))
+    columns, rows = at[on].astype(int).T
+    depth, noise, around = axis_values(rows, columns)
+    radii = radii_px[on]
+    patch = 2 * radii * np.clip(6 * radii, 6, 20)
+    wide = np.clip(radii / 10, 0, 1)
+    visible = ~on
+    visible[on] = (depth > 0.015) & (depth > 7 * noise / np.sqrt(patch)) & (depth > 0.7 * wide * around)
     # Gaps and specks of a few points are chance, not sight.
     share = np.convolve(visible.astype(float), np.full(11, 1 / 11), mode='same')
     return segments[(share[segments] > 0.5).all(axis=1)]

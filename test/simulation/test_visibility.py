@@ -16,8 +16,9 @@ def seen(contrast, noise=0.01, clutter=0.0, radius=3.0):
     """Return the share of the upper and of the lower vessel's segments that is seen."""
     if np.isscalar(contrast):
         contrast = np.full(SHAPE, contrast)
+    maps = contrast, np.full(SHAPE, noise), np.full(SHAPE, clutter)
     found = seen_segments(
-        PIXELS, np.full(len(PIXELS), radius), SEGMENTS, contrast, np.full(SHAPE, noise), np.full(SHAPE, clutter)
+        PIXELS, np.full(len(PIXELS), radius), SEGMENTS, SHAPE, lambda *at: tuple(values[at] for values in maps)
     )
     return np.array([(found[:, 0] < 59).sum(), (found[:, 0] > 59).sum()]) / 59
 
