@@ -394,8 +394,9 @@ class Registrar:
         if unseen > self.settings.max_hold:
             return self._lose(reason)
         T, deviation = self._predicted(stamp)
+        # A curve fitted while contrast washed out may lead astray: it is trusted no further than the anatomy moves.
         way = track.speed * unseen
-        covariance = track.prior.covariance + isotropic(T, self._model.centroid, 0.0, deviation, way)
+        covariance = track.prior.covariance + isotropic(T, self._model.centroid, 0.0, max(deviation, way), way)
         points = points_in_view(self._surface, T, full)
         judgement = judge_held(predicted_mm(covariance, T, points, full.camera), self.settings)
         probability = min(track.probability, judgement.probability)
