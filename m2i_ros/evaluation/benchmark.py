@@ -152,9 +152,9 @@ def random_weights(folder, network):
     from m2i_ros.training.export import to_onnx
 
     made = DeepResidualUNet(**network).eval()
-    weights = Weights('R64', folder / 'R64.onnx', folder / 'R64.pt', network, made.multiple, threshold=0.5)
-    weights.onnx.write_bytes(to_onnx(made))
-    torch.save({'network': network, 'state_dict': made.state_dict()}, weights.torch)
+    weights = Weights('R64', folder / 'R64.md', network, made.multiple, threshold=0.5)
+    weights.file('onnx').write_bytes(to_onnx(made))
+    torch.save({'network': network, 'state_dict': made.state_dict()}, weights.file('pt'))
     return weights
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from m2i_ros.evaluation import registration, segmentation
+from m2i_ros.segmentation.engines import ENGINES
 
 STOPPED = 130
 
@@ -26,7 +27,7 @@ def main(argv=None):
     for job in jobs.choices.values():
         job.add_argument('--json', type=Path, required=True, help='where the figures go')
         job.add_argument('--weights', default='default', help='segmentation weights (default: %(default)s)')
-        job.add_argument('--engine', default='auto', help='auto, openvino, onnxruntime or torch (default: %(default)s)')
+        job.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)} (default: %(default)s)')
         job.add_argument('--threads', type=int, default=2, help='CPU threads of the engine (default: %(default)s)')
     arguments = parser.parse_args(argv)
     arguments.command = ' '.join(['evaluate', *argv])

@@ -197,8 +197,8 @@ SEGMENTATION = (
     Parameter(
         'segmentation.engine',
         'auto',
-        'Inference engine; auto takes the first that is installed.',
-        choices=('auto', 'openvino', 'onnxruntime', 'torch'),
+        'Inference engine; auto takes the first that is installed and has its file.',
+        choices=('auto', 'openvino_int8', 'openvino', 'onnxruntime', 'torch'),
     ),
     Parameter('segmentation.threads', 2, 'CPU threads of the engine.', minimum=1, maximum=64),
     Parameter(

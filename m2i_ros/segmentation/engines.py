@@ -17,10 +17,12 @@ class OpenVinoEngine:
     The network is compiled for one picture size and anew when the size changes (0.1 to 0.5 s).
     """
 
+    library, reads = 'openvino', 'onnx'
+
     def __init__(self, weights, threads):
         import openvino
 
-        self.path = weights.onnx
+        self.path = weights.file(self.reads)
         self._core = openvino.Core()
         self._settings = {
             'INFERENCE_NUM_THREADS': threads,
@@ -40,13 +42,21 @@ class OpenVinoEngine:
         return self._request.get_output_tensor().data[0, 0].copy()
 
 
+class OpenVinoInt8Engine(OpenVinoEngine):
+    """Runs NAME.int8.onnx by OpenVINO: most convolutions in integers of 8 bits, the rest in float32."""
+
+    reads = 'int8'
+
+
 class OnnxRuntimeEngine:
     """Runs NAME.onnx by ONNX Runtime on the CPU."""
+
+    library, reads = 'onnxruntime', 'onnx'
 
     def __init__(self, weights, threads):
         import onnxruntime
 
-        self.path = weights.onnx
+        self.path = weights.file(self.reads)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
@@ -59,12 +69,14 @@ class OnnxRuntimeEngine:
 class TorchEngine:
     """Runs NAME.pt by PyTorch on the CPU: the reference. Sets the number of torch's threads in this process."""
 
+    library, reads = 'torch', 'pt'
+
     def __init__(self, weights, threads):
         import torch
 
         from m2i_ros.segmentation.network import DeepResidualUNet
 
-        self.path = weights.torch
+        self.path = weights.file(self.reads)
         self._torch = torch
         torch.set_num_threads(threads)
         self._network = DeepResidualUNet(**weights.network)
@@ -78,25 +90,32 @@ class TorchEngine:
 
 
 # In the order in which 'auto' looks for them.
-ENGINES = {'openvino': OpenVinoEngine, 'onnxruntime': OnnxRuntimeEngine, 'torch': TorchEngine}
+ENGINES = {
+    'openvino_int8': OpenVinoInt8Engine,
+    'openvino': OpenVinoEngine,
+    'onnxruntime': OnnxRuntimeEngine,
+    'torch': TorchEngine,
+}
 
 
 def make_engine(name, weights, threads):
-    """Return (name, engine). `name` is one of ENGINES or 'auto': the first of them that is installed.
+    """Return (name, engine). `name` is one of ENGINES or 'auto': the first that is installed and has its file.
 
     Raises ValueError for an engine that is unknown or not installed, WeightsError where the file it reads is missing.
     """
     if name != 'auto' and name not in ENGINES:
         raise ValueError(f'engine {name!r} is unknown: use one of auto, {", ".join(ENGINES)}')
-    installed = [engine for engine in ENGINES if find_spec(engine)]
+    installed = [engine for engine, kind in ENGINES.items() if find_spec(kind.library)]
     if name == 'auto':
         if not installed:
-            raise ValueError(f'no inference engine is installed: pip install one of {", ".join(ENGINES)}')
-        name = installed[0]
+            libraries = dict.fromkeys(kind.library for kind in ENGINES.values())
+            raise ValueError(f'no inference engine is installed: pip install one of {", ".join(libraries)}')
+        name = next((engine for engine in installed if weights.file(ENGINES[engine].reads).is_file()), installed[-1])
     elif name not in installed:
-        others = ', '.join(['auto', *installed])
-        raise ValueError(f'engine {name!r} is not installed: pip install {name}, or use one of {others}')
-    path = weights.torch if name == 'torch' else weights.onnx
+        others, library = ', '.join(['auto', *installed]), ENGINES[name].library
+        raise ValueError(f'engine {name!r} is not installed: pip install {library}, or use one of {others}')
+    path = weights.file(ENGINES[name].reads)
     if not path.is_file():
-        raise WeightsError(f'{path} is missing: engine {name!r} reads it; export the weights again')
+        remedy = 'make it by `train quantize`' if ENGINES[name].reads == 'int8' else 'export the weights again'
+        raise WeightsError(f'{path} is missing: engine {name!r} reads it; {remedy}')
     return name, ENGINES[name](weights, threads)

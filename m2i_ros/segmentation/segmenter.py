@@ -62,7 +62,7 @@ class Segmenter:
     """Finds the vessels of one frame: `segment(image) -> VesselMask`.
 
     weights: 'default', the name of shipped weights, or a path (see `weights.find`).
-    engine: 'auto', 'openvino', 'onnxruntime' or 'torch'. threads: CPU threads of the engine.
+    engine: 'auto' or one of `engines.ENGINES`. threads: CPU threads of the engine.
     threshold: probability from which a pixel is vessel; None: the one calibrated with the weights. May be set later.
     largest_side: pixels; larger pictures go through the network reduced to it, smaller ones enlarged, at most by half
         and to 512. The mask has the picture's own size.

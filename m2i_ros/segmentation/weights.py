@@ -1,7 +1,8 @@
 """Trained weights on disk: a network for engines, its parameters for training, and the card that says what they are.
 
-Three files of one name: NAME.onnx (picture to probability), NAME.pt (state dict and configuration, for torch) and
-NAME.md (model card; its YAML front matter is read by the program).
+Files of one name: NAME.onnx (picture to probability), NAME.int8.onnx (the same in integers of 8 bits, where that costs
+next to nothing), NAME.pt (state dict and configuration, for torch) and NAME.md (model card; its YAML front matter is
+read by the program).
 """
 
 import hashlib
@@ -12,6 +13,8 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parent.parent / 'weights'
 DEFAULT = 'fluoroscopy'
+# The longest first: what ends on .int8.onnx ends on .onnx as well.
+SUFFIXES = {'int8': '.int8.onnx', 'onnx': '.onnx', 'pt': '.pt'}
 
 
 class WeightsError(ValueError):
@@ -22,17 +25,20 @@ class WeightsError(ValueError):
 class Weights:
     """Weights and what is known of them.
 
-    name: file name without extension. onnx, torch: paths; either may be missing from disk.
+    name: file name without extension. card: path of the model card; the other files lie beside it, see `file`.
     network: {width, stem, norm} of the `DeepResidualUNet`. multiple: picture sides must be multiples of it.
     threshold: probability from which a pixel is vessel, calibrated in training.
     """
 
     name: str
-    onnx: Path
-    torch: Path
+    card: Path
     network: dict
     multiple: int
     threshold: float
+
+    def file(self, kind):
+        """Path of the file of a kind, 'onnx', 'int8' or 'pt'; it may be missing from disk."""
+        return self.card.with_name(self.name + SUFFIXES[kind])
 
 
 def shipped():
@@ -41,7 +47,7 @@ def shipped():
 
 
 def find(weights='default'):
-    """Return the `Weights` of a shipped name, 'default', or a path to one of the three files (any extension, or none).
+    """Return the `Weights` of a shipped name, 'default', or a path to one of the files (any extension, or none).
 
     Raises WeightsError naming the weights there are.
     """
@@ -49,7 +55,8 @@ def find(weights='default'):
     stem = FOLDER / DEFAULT if text == 'default' else FOLDER / text
     if text not in shipped() and text != 'default':
         path = Path(text).expanduser()
-        stem = path.with_suffix('') if path.suffix in ('.onnx', '.pt', '.md') else path
+        ending = next((ending for ending in (*SUFFIXES.values(), '.md') if path.name.endswith(ending)), '')
+        stem = path.with_name(path.name.removesuffix(ending))
     card = stem.with_name(stem.name + '.md')
     if not card.is_file():
         raise WeightsError(
@@ -65,8 +72,7 @@ def _read(stem, card):
         front = yaml.safe_load(parts[1])
         return Weights(
             name=stem.name,
-            onnx=stem.with_name(stem.name + '.onnx'),
-            torch=stem.with_name(stem.name + '.pt'),
+            card=card,
             network=dict(front['network']),
             multiple=int(front['multiple']),
             threshold=float(front['threshold']),

@@ -93,7 +93,7 @@ def load_network(source):
     of its moving average."""
     path = Path(source).expanduser()
     if not (path.suffix == '.pt' and path.is_file()):
-        path = find(source).torch
+        path = find(source).file('pt')
     if not path.is_file():
         raise ValueError(f'{path} not found: {source} came without the parameters that training needs')
     state = torch.load(path, weights_only=True, map_location='cpu')

@@ -1,6 +1,6 @@
 """The `train` command: `train segmentation` trains, `train crossvalidate` scores trainings on real pictures unseen by
-them, `train export` turns a checkpoint into weights, `train confidence` learns when a pose is believed, `train
-matching` trains the matching network, for all patients or for one."""
+them, `train export` turns a checkpoint into weights, `train quantize` rounds them to 8 bits, `train confidence` learns
+when a pose is believed, `train matching` trains the matching network, for all patients or for one."""
 
 import argparse
 import signal
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from m2i_ros.registration.contour import ContourSurface
 from m2i_ros.registration.matching import WEIGHTS as matching_weights
 from m2i_ros.segmentation import weights
+from m2i_ros.simulation import ANATOMIES
 from m2i_ros.sources import open_model
 from m2i_ros.training import confidence
 from m2i_ros.training.crossvalidation import CrossValidation, summary_table
@@ -56,6 +57,12 @@ def main(argv=None):
     job.add_argument('--card', help='Markdown file with the text of the model card')
     job.add_argument('--threshold', type=float, help='replaces the threshold calibrated in training')
     job.set_defaults(run=_export)
+
+    job = jobs.add_parser('quantize', help='round weights to 8 bits, if it costs less than 0.005 of Dice and clDice')
+    job.add_argument('--weights', default='default', help='name or path; the file is written beside them')
+    job.add_argument('--anatomies', nargs='+', default=['iliofemoral', 'aortic_root'], choices=sorted(ANATOMIES))
+    job.add_argument('--patients', type=int, default=6, help='of each anatomy, for the cost (default: %(default)s)')
+    job.set_defaults(run=_quantize)
 
     job = jobs.add_parser('confidence', help="learn what a registration's evidence says of its error")
     confidence.add_arguments(job)
@@ -241,7 +248,17 @@ def _train_matching(arguments):
 def _export(arguments):
     text = Path(arguments.card).read_text(encoding='utf-8') if arguments.card else 'No card was given.'
     made = export(arguments.checkpoint, arguments.name, arguments.folder, text, arguments.threshold)
-    print(f'{made.onnx}, {made.torch.name} and {made.name}.md written; threshold {made.threshold:.2f}')
+    print(f'{made.file("onnx")}, {made.file("pt").name} and {made.card.name} written; threshold {made.threshold:.2f}')
+    return 0
+
+
+def _quantize(arguments):
+    from m2i_ros.training.quantize import quantize  # onnxruntime's tools, for this job alone
+
+    cost = quantize(arguments.weights, arguments.anatomies, arguments.patients, report=print)
+    for name in ('dice', 'cldice'):
+        print('{}: float32 {:.4f}, 8 bits {:.4f}'.format(name, *cost[name]))
+    print(f'{weights.find(arguments.weights).file("int8")} written; means of {cost["frames"]} frames')
     return 0
 
 

@@ -6,13 +6,14 @@ from m2i_ros.segmentation.weights import WeightsError
 
 def test_the_default_weights_are_shipped_small_and_unaltered():
     found = weights.find('default')
-    for path in (found.onnx, found.torch):
+    for kind in weights.SUFFIXES:
+        path = found.file(kind)
         assert path.stat().st_size < 10e6
-        assert weights.sha256(path) in found.onnx.with_suffix('.md').read_text()
+        assert weights.sha256(path) in found.card.read_text()
 
 
 def test_weights_are_found_by_any_of_their_files(exported):
-    for suffix in ('', '.onnx', '.pt', '.md'):
+    for suffix in ('', '.onnx', '.int8.onnx', '.pt', '.md'):
         found = weights.find(str(exported) + suffix)
         assert (found.name, found.threshold, found.multiple) == ('small', 0.35, 16)
 
