@@ -5,7 +5,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from m2i_ros.model.projection import project_centreline, silhouette
+from m2i_ros.model.projected_centreline import project_centreline
+from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.result import State
 
 VESSEL_COLOUR = (255, 180, 60)  # BGR

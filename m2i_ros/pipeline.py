@@ -7,7 +7,6 @@ import numpy as np
 
 from m2i_ros.geometry import Camera, CArm, is_rigid
 from m2i_ros.registration.result import Registration
-from m2i_ros.registration.view import SecondView
 from m2i_ros.segmentation.contrast import ContrastEstimator
 from m2i_ros.segmentation.vessel_mask import VesselMask
 
@@ -122,6 +121,8 @@ class Pipeline:
         vessels = replace(vessels, contrast=self._contrast.update(vessels, frame.stamp))
         others = ()
         if frame.second:
+            from m2i_ros.registration.view import SecondView  # compiled code: not where nothing is registered
+
             other = frame.second.frame
             apart = abs(other.stamp - frame.stamp)
             others = (SecondView(second, other.camera, frame.second.T_second_image, apart),)

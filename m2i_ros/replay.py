@@ -5,13 +5,14 @@ ros2 run m2i_ros replay --compare A B
 """
 
 import argparse
+import gc
 import json
 import math
 import multiprocessing
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
@@ -23,11 +24,11 @@ from rich.progress import Progress
 from m2i_ros.geometry import CArm
 from m2i_ros.pipeline import Frame, FrameError, Pipeline
 from m2i_ros.recording.bag import BagWriter, typestore
-from m2i_ros.recording.compare import compare, difference_table
 from m2i_ros.recording.messages import Messages, status_values
 from m2i_ros.recording.report import summary_table, write_json
 from m2i_ros.recording.session import Session
-from m2i_ros.registration import Registrar, Registration, RegistrationSettings, State
+from m2i_ros.registration import Registration, RegistrationSettings, State
+from m2i_ros.registration.no_model import NoModel
 from m2i_ros.registration.start import pose_from_view
 from m2i_ros.ros.parameters import BAG, DICOM, PARAMETERS, from_file, group
 from m2i_ros.ros.stamps import seconds_of
@@ -83,8 +84,8 @@ def _named_model(parameters):
         raise SettingsError(str(error)) from error
 
 
-def make_pipeline(parameters, model):
-    """Return the `Pipeline` that the nodes would make of the values of `ros.parameters`, for a model or None.
+def make_segmenter(parameters):
+    """Return the `Segmenter` that the nodes would make of the values of `ros.parameters`, ready for use.
 
     Raises SettingsError.
     """
@@ -102,9 +103,19 @@ def make_pipeline(parameters, model):
         )
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error
+    segmenter.warm_up()
+    return segmenter
+
+
+def make_pipeline(parameters, segmenter, model):
+    """Return the `Pipeline` that the nodes would make of the values of `ros.parameters`, for a model or None."""
+    if model is None:
+        return Pipeline(segmenter, NoModel())
+    from m2i_ros.registration import Registrar
+
     registrar = Registrar(model, RegistrationSettings(**group(parameters, 'registration')))
     view = group(parameters, 'view')
-    if model is not None and view['source_to_isocentre']:
+    if view['source_to_isocentre']:
         angles = (math.radians(view[f'{axis}_angle_deg']) for axis in ('primary', 'secondary'))
         c_arm = CArm(*angles, view['source_to_isocentre'], view['source_to_isocentre'])
         registrar.set_initial_pose(pose_from_view(model, c_arm))
@@ -207,12 +218,15 @@ def replay_file(path, output, parameters, progress=None):
     """
     path = str(path)
     named_model = cache(lambda: _named_model(parameters))
-    source = open_recording(path, parameters, named_model)
-    model = named_model() or source.model
-    pipeline = make_pipeline(parameters, model)
+    with ThreadPoolExecutor(1) as beside:
+        segmenter = beside.submit(make_segmenter, parameters)  # compiles the network while the recording is opened
+        source = open_recording(path, parameters, named_model)
+        model = named_model() or source.model
+        types = typestore()
+        pipeline = make_pipeline(parameters, segmenter.result(), model)
     info = pipeline.segmenter.info
     session, refused, stopped = Session(), 0, False
-    with BagWriter(output, typestore()) as bag:
+    with BagWriter(output, types) as bag:
         for key, value in _description(parameters, info, model).items():
             bag.describe(key, value)
         try:
@@ -288,7 +302,9 @@ def main(argv=None):
     try:
         parameters = parameters_from(arguments.params, **{name: getattr(arguments, name) for name in OPTIONS})
         outputs = _outputs(arguments.input, Path(arguments.output))
-        return _replay_all(outputs, parameters, arguments.jobs)
+        code = _replay_all(outputs, parameters, arguments.jobs)
+        gc.freeze()  # the process ends: to look through all it holds for what could be freed takes a quarter second
+        return code
     except (ValueError, OSError) as error:
         print(f'replay: {error}', file=sys.stderr)
         return 2
@@ -399,6 +415,8 @@ def _attempt(path, output, parameters, progress=None):
 
 
 def _compare(arguments):
+    from m2i_ros.recording.compare import compare, difference_table
+
     try:
         found = compare(*arguments.compare)
         if arguments.json:

@@ -10,6 +10,8 @@ from m2i_ros.geometry.rigid import (
     pose_difference,
     rigid,
     rotation_angle,
+    rotation_matrix,
+    rotation_vector,
 )
 
 __all__ = [
@@ -22,4 +24,6 @@ __all__ = [
     'pose_difference',
     'rigid',
     'rotation_angle',
+    'rotation_matrix',
+    'rotation_vector',
 ]

@@ -1,7 +1,22 @@
 """Rigid motions as 4x4 matrices."""
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+
+
+def rotation_matrix(vector):
+    """Return the (3, 3) rotation by a rotation vector (3,), radians."""
+    return _rotations().from_rotvec(vector).as_matrix()
+
+
+def rotation_vector(matrix):
+    """Return the rotation vector (3,), radians, of a (3, 3) rotation."""
+    return _rotations().from_matrix(matrix).as_rotvec()
+
+
+def _rotations():
+    from scipy.spatial.transform import Rotation  # 0.4 s: where there is nothing to rotate it is not waited for
+
+    return Rotation
 
 
 def rigid(rotation=None, translation=(0.0, 0.0, 0.0)):
@@ -13,7 +28,7 @@ def rigid(rotation=None, translation=(0.0, 0.0, 0.0)):
     T = np.eye(4)
     if rotation is not None:
         rotation = np.asarray(rotation, dtype=float)
-        T[:3, :3] = Rotation.from_rotvec(rotation).as_matrix() if rotation.ndim == 1 else rotation
+        T[:3, :3] = rotation_matrix(rotation) if rotation.ndim == 1 else rotation
     T[:3, 3] = translation
     return T
 
@@ -39,19 +54,19 @@ def perturb(T_a_b, xi, pivot_a=(0.0, 0.0, 0.0)):
     """
     xi = np.asarray(xi, dtype=float)
     pivot_a = np.asarray(pivot_a, dtype=float)
-    R = Rotation.from_rotvec(xi[3:]).as_matrix()
+    R = rotation_matrix(xi[3:])
     return rigid(R, pivot_a - R @ pivot_a + xi[:3]) @ T_a_b
 
 
 def pose_difference(T_estimate, T_truth):
     """Return xi (6,) with `perturb(T_truth, xi, pivot_a=T_truth[:3, 3]) == T_estimate`, metres and radians."""
-    rotation = Rotation.from_matrix(T_estimate[:3, :3] @ T_truth[:3, :3].T).as_rotvec()
+    rotation = rotation_vector(T_estimate[:3, :3] @ T_truth[:3, :3].T)
     return np.concatenate([T_estimate[:3, 3] - T_truth[:3, 3], rotation])
 
 
 def rotation_angle(T):
     """Return the angle of T's rotation in radians, in [0, pi]."""
-    return float(Rotation.from_matrix(T[:3, :3]).magnitude())
+    return float(np.linalg.norm(rotation_vector(T[:3, :3])))
 
 
 def is_rigid(T, tolerance=1e-5):

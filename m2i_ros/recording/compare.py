@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from m2i_ros.evaluation.metrics import dice
-from m2i_ros.model.projection import CENTRELINE_POINT
+from m2i_ros.model.projected_centreline import CENTRELINE_POINT
 from m2i_ros.recording.bag_reader import BagError, BagReader
 from m2i_ros.ros.images import grey_from_image
 from m2i_ros.ros.stamps import nanoseconds

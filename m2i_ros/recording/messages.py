@@ -1,9 +1,9 @@
 """Results as messages of a bag, made without ROS: the same topics as the nodes publish."""
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+from transforms3d.quaternions import mat2quat
 
-from m2i_ros.model.projection import CENTRELINE_POINT, centreline_seen
+from m2i_ros.model.projected_centreline import CENTRELINE_POINT, centreline_seen
 
 INT32, FLOAT32 = 5, 7  # sensor_msgs/PointField
 POSE = 'geometry_msgs/msg/PoseWithCovarianceStamped'
@@ -88,7 +88,8 @@ class Messages:
 
     def _parts(self, T):
         position = [float(v) for v in T[:3, 3]]
-        rotation = self._make('geometry_msgs/msg/Quaternion', *Rotation.from_matrix(T[:3, :3]).as_quat().tolist())
+        w, x, y, z = mat2quat(T[:3, :3]).tolist()
+        rotation = self._make('geometry_msgs/msg/Quaternion', x, y, z, w)
         return position, rotation
 
     def _transform(self, header, T):

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import cv2
 
-from m2i_ros.overlay import contact_sheet
-
 
 def without_nan(value):
     """Return a JSON-ready copy in which figures that do not exist (NaN, infinite) are None."""
@@ -29,6 +27,8 @@ def write_json(path, report):
 
 def write_contact_sheet(path, rows):
     """Write the contact sheet of `Session.sheet_rows`; nothing where there are none."""
+    from m2i_ros.overlay import contact_sheet  # draws models by compiled code: not where no picture is drawn
+
     if rows and not cv2.imwrite(str(path), contact_sheet(rows)):
         raise OSError(f'{path} cannot be written')
 

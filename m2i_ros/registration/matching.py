@@ -17,9 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numba import njit
-from scipy.spatial.transform import Rotation
 
-from m2i_ros.geometry import Camera, apply, inverse, rigid
+from m2i_ros.geometry import Camera, apply, inverse, rigid, rotation_matrix, rotation_vector
 from m2i_ros.model.projection import NEAR, project_vertices
 
 WEIGHTS = Path(__file__).resolve().parent.parent / 'weights' / 'matching' / 'general.onnx'
@@ -76,7 +75,7 @@ class Window:
         c = self.middle
         to = c[2] * np.exp(theta[2]) * np.array([*(c[:2] / c[2]), 1.0])
         to[:2] += self.half * c[2] * theta[:2]
-        R = Rotation.from_rotvec(theta[3:]).as_matrix()
+        R = rotation_matrix(theta[3:])
         motion = rigid(R, to - R @ c)
         if self.mirrored:
             motion = _MIRROR @ motion @ _MIRROR
@@ -89,7 +88,7 @@ class Window:
             D = _MIRROR @ D @ _MIRROR
         c, to = self.middle, apply(D, self.middle)
         shift = (to[:2] / c[2] - c[:2] / c[2] * (to[2] / c[2])) / self.half
-        return np.concatenate([shift, [np.log(to[2] / c[2])], Rotation.from_matrix(D[:3, :3]).as_rotvec()])
+        return np.concatenate([shift, [np.log(to[2] / c[2])], rotation_vector(D[:3, :3])])
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def project(points, theta, window):
     Rotations near zero are meant: the derivative by a rotation vector is that of a rotation on top of it.
     """
     k, ray = window.half, np.append(window.middle[:2] / window.middle[2], 1.0)
-    arm = points @ Rotation.from_rotvec(theta[3:]).as_matrix().T
+    arm = points @ rotation_matrix(theta[3:]).T
     moved = arm + np.expm1(theta[2]) / k * ray
     moved[:, :2] += theta[:2]
     depth = np.maximum(1 + k * moved[:, 2], 0.1)

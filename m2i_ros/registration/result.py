@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from m2i_ros.registration.confidence import Evidence
-from m2i_ros.registration.deformation import Bend
+
+if TYPE_CHECKING:
+    from m2i_ros.registration.deformation import Bend
 
 
 class State(Enum):
@@ -53,7 +56,7 @@ class Registration:
     evidence: Evidence | None = None
     views: int = 1
     second: str = ''
-    bend: Bend | None = None
+    bend: 'Bend | None' = None
 
     def centreline(self, model):
         """Return the `Centreline` of a `VesselModel` as this frame shows it: bent where there is a `bend`."""

@@ -21,9 +21,9 @@ from m2i_ros.registration.confidence import (
     predicted_mm,
 )
 from m2i_ros.registration.contour import ContourSurface
-from m2i_ros.registration.deformation import DeformableModel
 from m2i_ros.registration.matching import Matcher
 from m2i_ros.registration.motion import Motion
+from m2i_ros.registration.no_model import NO_MODEL
 from m2i_ros.registration.refine import Prior, refine
 from m2i_ros.registration.result import Registration, State
 from m2i_ros.registration.search import PriorProposer, best_depths, best_shifts
@@ -166,7 +166,7 @@ class Registrar:
 
     def _missing(self, camera):
         if self._model is None:
-            return 'no model'
+            return NO_MODEL
         if camera is None:
             return 'no camera_info'
         if self._initial is None:
@@ -429,6 +429,8 @@ class Registrar:
 
     def _bend(self, fit, full):
         if self._deformable is None:
+            from m2i_ros.registration.deformation import DeformableModel  # sparse matrices, for this alone
+
             self._deformable = DeformableModel(self._model.centreline, self._surface)
         return self._deformable.bend(full.contour, full.camera, fit.T_image_model, fit.offsets[0])
 

@@ -8,7 +8,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from m2i_ros.model.projection import CENTRELINE_POINT, centreline_seen
+from m2i_ros.model.projected_centreline import CENTRELINE_POINT, centreline_seen
 from m2i_ros.ros.transforms import fill_pose
 
 _FIELDS = [

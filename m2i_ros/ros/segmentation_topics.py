@@ -25,8 +25,7 @@ class SegmentationTopics:
             settings['largest_side'],
             settings['polarity'],
         )
-        self.segmenter.segment(np.zeros((512, 512), np.uint8))  # engines compile at the first frame: not at a live one
-        self.segmenter.reset()
+        self.segmenter.warm_up()
         self._mask = node.create_publisher(Image, 'vessel/mask', RELIABLE)
         self._probability = node.create_publisher(Image, 'vessel/probability', RELIABLE)
 

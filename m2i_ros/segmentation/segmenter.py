@@ -92,6 +92,10 @@ class Segmenter:
         self._bright = False
         self.polarity = polarity
 
+    def warm_up(self):
+        """Let the engine compile what it runs, for the most frequent size of picture; else its first one waits."""
+        self.segment_beside(np.zeros((LARGEST_SIDE, LARGEST_SIDE), np.uint8))
+
     def reset(self):
         """Forget the stream so far: the next picture is the first of another."""
         self._stream.reset()

@@ -4,7 +4,7 @@ import logging
 from collections import OrderedDict, deque
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+from transforms3d.quaternions import quat2mat
 
 from m2i_ros.geometry import is_rigid, rigid
 from m2i_ros.pipeline import FrameError
@@ -180,10 +180,10 @@ def _pictures(reader):
 
 def _motion(pose):
     position, q = pose.position, pose.orientation
-    quaternion = np.array([q.x, q.y, q.z, q.w])
+    quaternion = np.array([q.w, q.x, q.y, q.z])
     if not abs(np.linalg.norm(quaternion) - 1) < 0.01:
-        raise ValueError(f'quaternion {quaternion.tolist()}: length 1 is needed')
-    T = rigid(Rotation.from_quat(quaternion).as_matrix(), np.array([position.x, position.y, position.z]))
+        raise ValueError(f'quaternion {[q.x, q.y, q.z, q.w]}: length 1 is needed')
+    T = rigid(quat2mat(quaternion), np.array([position.x, position.y, position.z]))
     if not is_rigid(T):
         raise ValueError('the pose is not finite')
     return T

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
+JPEG_BASELINE = '1.2.840.10008.1.2.4.50'
 JPEG_EXTENDED, JPEG_LOSSLESS = '1.2.840.10008.1.2.4.51', '1.2.840.10008.1.2.4.57'
 PATIENCE = 20.0  # seconds after which a picture counts as one that cannot be decoded
 
@@ -32,8 +33,12 @@ def decode(data, syntax, options):
     if syntax == JPEG_EXTENDED and options['bits_stored'] > 8:
         # pydicom keeps lossy JPEG of 12 bits from GDCM, which decodes it: the kind of JPEG it reads from the data.
         syntax = JPEG_LOSSLESS
+    decoder = pydicom.pixels.get_decoder(pydicom.uid.UID(syntax))
+    if syntax == JPEG_BASELINE and 'pillow' in decoder.available_plugins:
+        with suppress(Exception):  # three times as fast as GDCM, which says better what is wrong with the data
+            return decoder.as_array(data, index=0, raw=True, decoding_plugin='pillow', **options)[0]
     try:
-        return pydicom.pixels.get_decoder(pydicom.uid.UID(syntax)).as_array(data, index=0, raw=True, **options)[0]
+        return decoder.as_array(data, index=0, raw=True, **options)[0]
     except Exception as error:  # whatever a codec makes of damaged data
         raise DecodeError(' '.join(str(error).split())[:160]) from error
 

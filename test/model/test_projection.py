@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2i_ros.geometry import Camera, rigid
-from m2i_ros.model.projection import project_centreline, silhouette
+from m2i_ros.model.projected_centreline import project_centreline
+from m2i_ros.model.projection import silhouette
 
 CAMERA = Camera.from_detector(300, 240, source_to_detector=1.1, pixel_spacing=1e-3)
 

@@ -19,6 +19,9 @@ class BrightIsVessel:
     def __init__(self, *_):
         pass
 
+    def warm_up(self):
+        pass
+
     def segment(self, image):
         return VesselMask(np.where(image > 127, 255, 0).astype(np.uint8), np.ones(image.shape, bool))
 

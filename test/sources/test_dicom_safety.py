@@ -63,6 +63,9 @@ class DarkIsVessel:
     def reset(self):
         pass
 
+    def warm_up(self):
+        pass
+
     def segment(self, image):
         return VesselMask(np.where(image < 100, 255, 0).astype(np.uint8), np.ones(image.shape, bool))
 

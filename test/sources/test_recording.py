@@ -201,7 +201,9 @@ def test_the_figures_of_a_session(moving_box):
     session.diagnosis(
         'pipeline_node', {'engine': 'openvino', 'weights_hash': 'abc', 'memory_mb': '500', 'cpu_percent': '80'}
     )
-    session.diagnosis('pipeline_node', {'memory_mb': '400', 'cpu_percent': '60'})
+    session.diagnosis('pipeline_node', {'memory_mb': '400', 'cpu_percent': '60', 'rate_hz': '15'})
+    for _ in range(5):  # waiting for frames is no work
+        session.diagnosis('pipeline_node', {'memory_mb': '300', 'cpu_percent': '1', 'rate_hz': '0'})
     assert session.complete()
     session.close()
     report = session.report()

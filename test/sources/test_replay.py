@@ -10,7 +10,7 @@ from rosbags.highlevel import AnyReader
 
 import m2i_ros.segmentation
 from m2i_ros.geometry import apply
-from m2i_ros.model.projection import CENTRELINE_POINT
+from m2i_ros.model.projected_centreline import CENTRELINE_POINT
 from m2i_ros.pipeline import Pipeline
 from m2i_ros.recording import BagWriter, Session, typestore
 from m2i_ros.recording.bag_reader import BagReader
@@ -28,6 +28,9 @@ class DarkIsVessel:
     info = {'engine': 'threshold', 'weights': 'none', 'hash': '0', 'threshold': 0.5}
 
     def __init__(self, *_):
+        pass
+
+    def warm_up(self):
         pass
 
     def segment(self, image):
