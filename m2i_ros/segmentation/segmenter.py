@@ -16,10 +16,12 @@ LARGEST_SIDE = 512
 ENLARGEMENT = 1.5
 # Of a long picture reduced to the largest side, the other side keeps at least the STRIPth part of it.
 STRIP = 4
-# Islands below this area at the isocentre are noise; where the size of a pixel is not known, below this share of the
-# picture (26 pixels of 512x512), which is the same where a detector of 0.3 m is seen.
+# Islands are vessel where their certain part is no smaller than this area at the isocentre; where the size of a pixel is
+# not known, than this share of the picture (26 pixels of 512x512), which is the same where a detector of 0.3 m is seen.
+# What is found in frames without contrast is rarely certain anywhere (docs/training_log.md).
 SMALLEST_MM2 = 4.4
 SMALLEST_SHARE = 1e-4
+CERTAIN = 0.95
 # Probability of what is vessel without doubt, when polarities are compared.
 NO_DOUBT = 0.8
 
@@ -146,7 +148,8 @@ class Segmenter:
         """
         probability, valid = self._vessels(image, self._bright)
         mask = (probability >= self._threshold).view(np.uint8)
-        return VesselMask(_without_islands(mask, self._smallest_island(mask.size)), valid, probability)
+        certain = probability >= max(CERTAIN, self._threshold)
+        return VesselMask(_without_islands(mask, certain, self._smallest_island(mask.size)), valid, probability)
 
     def _vessels(self, image, bright):
         """Return probability (H, W) and valid area (H, W) of a picture in which contrast is bright, or dark."""
@@ -180,9 +183,12 @@ class Segmenter:
         return np.ascontiguousarray(probability)
 
 
-def _without_islands(mask, smallest):
-    """(H, W) uint8, 0 or 1, to 0 or 255 without its 8-connected islands of fewer than `smallest` pixels."""
-    # Areas by hand, of vessel pixels only: OpenCV's own statistics take three times as long.
-    _, labels = cv2.connectedComponents(mask, connectivity=8)
-    areas = np.bincount(labels[mask.view(bool)], minlength=1)
+def _without_islands(mask, certain, smallest):
+    """(H, W) uint8, 0 or 1, to 0 or 255 without its 8-connected islands of fewer than `smallest` certain pixels.
+
+    certain: (H, W) bool, within the mask.
+    """
+    # Areas by hand, of certain pixels only: OpenCV's own statistics take three times as long.
+    number, labels = cv2.connectedComponents(mask, connectivity=8)
+    areas = np.bincount(labels[certain], minlength=number)
     return np.where(areas >= max(smallest, 1), 255, 0).astype(np.uint8).take(labels)
