@@ -16,9 +16,9 @@ LARGEST_SIDE = 512
 ENLARGEMENT = 1.5
 # Of a long picture reduced to the largest side, the other side keeps at least the STRIPth part of it.
 STRIP = 4
-# Islands are vessel where their certain part is no smaller than this area at the isocentre; where the size of a pixel is
-# not known, than this share of the picture (26 pixels of 512x512), which is the same where a detector of 0.3 m is seen.
-# What is found in frames without contrast is rarely certain anywhere (docs/training_log.md).
+# Islands are vessel where their certain part is no smaller than this area at the isocentre; where the size of a pixel
+# is not known, than this share of the picture (26 pixels of 512x512), which is the same where a detector of 0.3 m is
+# seen. What is found in frames without contrast is rarely certain anywhere (docs/training_log.md).
 SMALLEST_MM2 = 4.4
 SMALLEST_SHARE = 1e-4
 CERTAIN = 0.95
