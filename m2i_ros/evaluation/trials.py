@@ -14,6 +14,7 @@ from m2i_ros.registration import Registrar
 from m2i_ros.registration.view import SecondView
 from m2i_ros.segmentation import VesselMask
 from m2i_ros.simulation.mask_faults import damaged
+from m2i_ros.simulation.vessels import downstream
 
 # How far the start is off: rotation (degrees), shift in the picture's plane (mm), shift in depth (mm).
 BANDS = {'near': (5, 10, 20), 'mid': (10, 20, 50), 'far': (25, 40, 100), 'beyond': (40, 60, 150)}
@@ -22,11 +23,13 @@ SWEEPS = {
     'rotation': {f'rotation {d} deg': (d, 0, 0) for d in (10, 20, 30, 40)},
     'in plane': {f'in plane {mm} mm': (0, mm, 0) for mm in (20, 40, 60, 80)},
 }
-MASKS = ('true', 'found', 'damaged')
+MASKS = ('true', 'found', 'damaged', 'partial')
 ERRORS = ('mtre_mm', 'in_plane_mm', 'depth_mm', 'mpd_mm')
 _OPACIFIED = 4.0  # seconds into the phantom's sequence: contrast has come everywhere
 _ANGLES_DEG = (35, 15)  # the C-arm's angles lie within these, either way
 _BETWEEN_DEG = (60, 120)  # a second plane is turned by these about the patient's long axis, either way
+_MIXED = 0.25  # seconds from its arrival until contrast is half of what it will be
+_PART = (0.2, 0.7)  # share of the lumen's wall that contrast has reached where it fills a part
 
 
 @dataclass(frozen=True)
@@ -78,16 +81,18 @@ def between(planes):
 def cases(anatomy, seed, size, masks, segmenter, views=1):
     """Yield a `Case` for each of `masks` (out of MASKS): one patient, fully opacified, under random angles.
 
-    segmenter: for 'found'; damaged masks are true ones with faults of `mask_faults`. views: 1, or 2 for a second plane
-    as well, whose mask is of the same sort.
+    segmenter: for 'found' and 'partial'; damaged masks are true ones with faults of `mask_faults`; partial ones are
+    found where contrast fills a part of the vessels (`_partly_filled`). views: 1, or 2 for a second plane as well,
+    whose mask is of the same sort.
     """
-    planes = planes_of(anatomy, seed, size, views)
-    frames = [plane[round(_OPACIFIED * plane.frame_rate)] for plane in planes]
+    whole = planes_of(anatomy, seed, size, views)
     for mask in masks:
+        planes, moment = _partly_filled(whole, anatomy, seed, size) if mask == 'partial' else (whole, _OPACIFIED)
+        frames = [plane[round(moment * plane.frame_rate)] for plane in planes]
         segmentation_ms = math.nan
         if mask == 'true':
             vessels = [VesselMask(frame.mask, np.ones(frame.mask.shape, bool)) for frame in frames]
-        elif mask == 'found':
+        elif mask in ('found', 'partial'):
             began = time.perf_counter()
             vessels = _segmented(segmenter, frames)
             segmentation_ms = 1e3 * (time.perf_counter() - began)
@@ -104,6 +109,24 @@ def cases(anatomy, seed, size, masks, segmenter, views=1):
             anatomy, seed, mask, phantom.model, phantom.camera, frame.T_image_model, frame.mask, vessels[0],
             segmentation_ms, **second,
         )  # fmt: skip
+
+
+def _partly_filled(planes, anatomy, seed, size):
+    """Return planes and the seconds into their sequence at which contrast fills 20 to 70% of a patient's vessels.
+
+    Every other time what lies downstream of a catheter that was advanced (a selective injection),
+    else what lies upstream of the front of an injection into the root.
+    """
+    rng = np.random.default_rng((seed, 83))
+    share, tree, arrival = rng.uniform(*_PART), planes[0].model.centreline, planes[0].arrival
+    steps = np.diff(tree.arc_length, append=0.0)  # where a branch ends, negative
+    wall = tree.radii * np.maximum(steps, 0.0)
+    if rng.uniform() < 0.5:
+        site = np.abs(downstream(tree, wall) / wall.sum() - share).argmin()
+        return planes_of(anatomy, seed, size, len(planes), site=site), _OPACIFIED
+    order = np.argsort(arrival)
+    ahead = np.searchsorted(np.cumsum(wall[order]), share * wall.sum())
+    return planes, planes[0].injections[0] + _MIXED + arrival[order][ahead]
 
 
 def _segmented(segmenter, frames):

@@ -76,8 +76,10 @@ class Phantom:
     breath, beat: seconds that a breath and, near the heart, its beat take.
     turn: radians per second by which the C-arm's angles change. slide: metres per second of the table, along the
     isocentre's axes, with the patient on it. The background follows neither.
+    site: centreline point at which contrast enters: what lies downstream is filled, and nothing else. 0: the root.
 
-    model: the `VesselModel`, in its own LPS coordinates. camera: of the pictures.
+    model: the `VesselModel`, in its own LPS coordinates. camera: of the pictures. arrival: (N,) seconds that contrast
+    takes to each centreline point, infinite where it does not come.
     initial_pose: T_image_model of the first frame, put wrong by 10 mm in a random direction in the picture's plane,
     20 mm in depth and 5 degrees about a random axis, as a user might place it.
     """
@@ -102,6 +104,7 @@ class Phantom:
         beat=0.9,
         turn=(0.0, 0.0),
         slide=(0.0, 0.0, 0.0),
+        site=0,
     ):
         self.model = make_anatomy(anatomy, seed)
         self.c_arm = c_arm or CArm()
@@ -117,7 +120,7 @@ class Phantom:
         self.camera = self._own_camera.flipped() if mirrored else self._own_camera
         self._settings = settings or self.usual_settings(anatomy)
         self._T_isocentre_model = rigid(translation=-_middle(anatomy, self.model.centreline))
-        self._arrival = flow_distance(self.model.centreline) / self._habit.flow
+        self.arrival = flow_distance(self.model.centreline, site) / self._habit.flow
         self._segments = open_segments(self.model.centreline)[0]
 
         rng = np.random.default_rng((seed, 1))
@@ -195,9 +198,9 @@ class Phantom:
 
     def _concentration(self, t):
         """Return the contrast (N,) at the centreline's points, 0 to 1: a front, a plateau, a wash-out."""
-        out = np.zeros(len(self._arrival))
+        out = np.zeros(len(self.arrival))
         for start in self.injections:
-            since = t - start - self._arrival
+            since = t - start - self.arrival
             front = 1 / (1 + np.exp(np.clip(-(since - 0.25) / 0.08, -50, 50)))
             out += front * np.exp(-np.maximum(0, since - self.plateau) / 0.7)
         return np.minimum(out, 1)

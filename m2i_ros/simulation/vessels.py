@@ -11,9 +11,31 @@ from m2i_ros.simulation.tubes import smooth_curve
 _CATHETER = 1.0e-3  # radius of a lumen that still takes a 5 French catheter
 
 
-def flow_distance(tree):
-    """Return the distance (N,) in metres that blood travels from the root (point 0) to each point of a `Centreline`."""
-    return dijkstra(_graph(tree), directed=False, indices=0)
+def flow_distance(tree, site=0):
+    """Return the distance (N,) in metres that blood travels from point `site` to each point of a `Centreline`.
+
+    Blood comes from the root (point 0); it does not get to what is not downstream of the site: infinity.
+    """
+    distance, before = _flow(tree)
+    reached = np.arange(len(distance)) == site
+    for point in np.argsort(distance, kind='stable'):
+        reached[point] |= before[point] >= 0 and reached[before[point]]
+    return np.where(reached, distance - distance[site], np.inf)
+
+
+def downstream(tree, amounts):
+    """Return the sums (N,) of amounts (N,) over each point of a `Centreline` and all that lies downstream of it."""
+    distance, before = _flow(tree)
+    out = np.array(amounts, dtype=float)
+    for point in np.argsort(-distance, kind='stable'):
+        if before[point] >= 0:
+            out[before[point]] += out[point]
+    return out
+
+
+def _flow(tree):
+    """Return the distance (N,) from the root (point 0), metres, and the points (N,) before, negative for none."""
+    return dijkstra(_graph(tree), directed=False, indices=0, return_predecessors=True)
 
 
 def _graph(tree):
