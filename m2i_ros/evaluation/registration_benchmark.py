@@ -65,7 +65,7 @@ def run(arguments):
     seeds = OF[arguments.of][: arguments.patients]
     patients = [(a, seed) for seed in seeds for a in arguments.anatomies if (a, seed) not in done]
     segmenter = None
-    if 'found' in arguments.masks or arguments.frames:
+    if {'found', 'partial'} & set(arguments.masks) or arguments.frames:
         segmenter = Segmenter(weights=arguments.weights, threads=arguments.threads)
     with progress_bar() as progress:
         for anatomy, seed in progress.track(patients, description='registering patients'):

@@ -66,8 +66,8 @@ class Registrar:
     model: VesselModel, or None; can be set at any time, which drops the track. settings: RegistrationSettings; can be
     replaced at any time. motion: a `Motion`, or what has its methods.
 
-    One thread at a time. Only a frame's `mask` and `valid` are used. Same frames, same answers. Inside, a frame's views
-    go as a tuple, the first one in front.
+    One thread at a time. A frame's `mask`, `valid` and `contrast` are used. Same frames, same answers. Inside, a
+    frame's views go as a tuple, the first one in front.
     """
 
     def __init__(self, model=None, settings=None):
@@ -159,7 +159,8 @@ class Registrar:
         missing = ''.join(map(self._unseen, full[1:]))
         if missing:
             full = full[:1]
-        result = self._search(full, stamp, filling) if self._track is None else self._follow(full, stamp)
+        steady = vessels.contrast is not None and vessels.contrast.steady
+        result = self._search(full, stamp, filling) if self._track is None else self._follow(full, stamp, steady)
         if second is not None and result.evidence is not None and result.views == 1:
             result = replace(result, second=missing or 'it does not agree with the first')
         return result
@@ -321,7 +322,7 @@ class Registrar:
 
     # Tracking
 
-    def _follow(self, full, stamp):
+    def _follow(self, full, stamp, steady):
         s, track = self.settings, self._track
         unseen = stamp - track.stamp
         T, _ = self._predicted(stamp)
@@ -346,7 +347,8 @@ class Registrar:
             again = self._fit(full, nearer, prior)
             if gone or again[3].probability > judgement.probability:
                 fit, points, evidence, judgement = again
-        if not gone and fit.model_share <= MIN_EXPLAINED < fit.mask_share:
+        partial = not gone and fit.model_share <= MIN_EXPLAINED < fit.mask_share
+        if partial and not (steady and judgement.accepted):
             # Nothing speaks against the pose, but where contrast fills in or washes out its edge is not the wall.
             return self._hold(full[0], stamp, 'contrast in part of the model only')
         if judgement.accepted:

@@ -15,6 +15,11 @@ class Contrast(enum.Enum):
     FILLED = 'filled'
     WASHING_OUT = 'washing_out'
 
+    @property
+    def steady(self):
+        """Whether contrast stays where it is, so that its edges are walls: neither comes nor goes."""
+        return self is Contrast.FILLED
+
 
 # Shares of the valid picture: vessel area above the ground level with which contrast is there, and below which it is
 # gone; area of a stream's first frame that is taken for vessels filled already.

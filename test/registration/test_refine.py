@@ -100,3 +100,35 @@ def test_a_straight_vessel_may_slide_and_says_so(camera):
     fit = refine(ContourSurface.from_model(straight), (view,), slid, prior(slid, straight), (5.0, 2.0))
     points = points_in_view(straight, fit.T_image_model, view)
     assert predicted_mm(fit.covariance, fit.T_image_model, points, camera) > 10
+
+
+def parts(mask, others=()):
+    """The upper part of a mask, and discs beside the vessels."""
+    import cv2
+
+    out = mask.copy()
+    out[np.flatnonzero(mask.any(axis=1)).mean().astype(int) :] = 0
+    for at in others:
+        cv2.circle(out, at, 14, 255, -1)
+    return out
+
+
+def test_vessels_without_contrast_neither_pull_nor_count_as_error(surface, model, camera, T_truth, view):
+    """Half of the vessels is empty. What is seen of the rest is as sharp as ever; false vessels are another matter."""
+    start = perturb(T_truth, (0.002, -0.001, 0.005, 0.02, -0.02, 0.03), apply(T_truth, model.centroid))
+    fits = {}
+    for name, others in (('partial', ()), ('false', [(60, 60), (450, 80), (70, 400), (440, 440), (250, 480)])):
+        views = (View(parts(view.mask, others), view.valid, camera),)
+        fits[name] = refine(surface, views, start, prior(start, model), (5.0, 2.0))
+    points = points_in_view(surface, T_truth, view)
+    known = {name: predicted_mm(fit.covariance, T_truth, points, camera) for name, fit in fits.items()}
+    whole = refine(surface, (view,), start, prior(start, model), (5.0, 2.0))
+    assert fits['partial'].model_share < 0.6
+    # As far as there is contrast the contours say what they say of the whole.
+    seen = points[camera.project(apply(T_truth, points))[:, 1] < np.flatnonzero(parts(view.mask).any(axis=1)).max()]
+    assert predicted_mm(fits['partial'].covariance, T_truth, seen, camera) < 2 * predicted_mm(
+        whole.covariance, T_truth, seen, camera
+    )
+    assert known['false'] > 1.3 * known['partial'] > 1.3 * predicted_mm(whole.covariance, T_truth, points, camera)
+    moved = camera.project(apply(fits['partial'].T_image_model, seen)) - camera.project(apply(T_truth, seen))
+    assert np.linalg.norm(moved, axis=1).mean() < 1.0  # pixel

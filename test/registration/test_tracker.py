@@ -10,8 +10,9 @@ from trees import ray_cast
 from m2i_ros.geometry import Camera, CArm, apply, inverse, perturb, rigid
 from m2i_ros.model.projection import silhouette
 from m2i_ros.registration import Registrar, RegistrationSettings, State
-from m2i_ros.segmentation.vessel_mask import VesselMask
+from m2i_ros.segmentation import Contrast, VesselMask
 
+SELECTIVE = 240  # the row below which no contrast comes
 EMPTY = VesselMask(np.zeros((512, 512), np.uint8), np.ones((512, 512), bool))
 
 
@@ -280,6 +281,22 @@ def test_while_contrast_fills_a_part_only_the_pose_is_held_and_does_not_drift(mo
         result = registrar.register(vessels(part), camera, stamp + i / 15)
         assert result.state == State.HOLDING and result.accepted and 'part' in result.reason
         assert np.array_equal(result.T_image_model, believed.T_image_model)
+
+
+def test_a_selective_injection_is_found_and_tracked_while_its_contrast_is_steady(model, camera, T_truth, registrar):
+    """Contrast fills a part for good, of which the rest says nothing; while it comes or goes the pose is held."""
+    for i in range(8):
+        T = rigid(translation=(2e-4 * i, 1e-4 * i, 0.0)) @ T_truth
+        part = silhouette(model, T, camera)
+        part[SELECTIVE:] = 0
+        seen = VesselMask(part, np.ones(part.shape, bool), contrast=Contrast.FILLED)
+        result = registrar.register(seen, camera, i / 15)
+        assert result.state == State.TRACKING and result.evidence.model_unexplained > 0.5
+        assert mean_projected_error_mm(result.T_image_model, T, model, camera) < 1
+    for contrast in (Contrast.WASHING_OUT, Contrast.FILLING, None):
+        i += 1
+        held = registrar.register(VesselMask(part, seen.valid, contrast=contrast), camera, i / 15)
+        assert held.state == State.HOLDING and 'part' in held.reason
 
 
 def test_seeing_the_same_faults_again_does_not_make_a_pose_surer(camera, registrar, mask):

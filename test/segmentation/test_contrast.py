@@ -36,6 +36,10 @@ def injection(rate=RATE, ground=0.0, peak=0.1, seed=None):
     return t, share
 
 
+def test_only_filled_vessels_are_steady():
+    assert [state.steady for state in Contrast] == [False, False, True, False]
+
+
 @pytest.mark.parametrize('rate', [5.0, 15.0, 30.0])
 @pytest.mark.parametrize('ground', [0.0, 0.02])
 @pytest.mark.parametrize('peak', [0.02, 0.15])

@@ -9,7 +9,7 @@ import pytest
 
 from m2i_ros.geometry import CArm, apply, inverse, is_rigid, rotation_angle
 from m2i_ros.simulation import Phantom
-from m2i_ros.simulation.vessels import flow_distance
+from m2i_ros.simulation.vessels import downstream, flow_distance
 from m2i_ros.sources.source_frame import SourceFrame
 
 SIZE = {'width': 192, 'height': 160, 'duration': 4.0, 'frame_rate': 10.0, 'plateau': 2.0, 'injections': (0.5,)}
@@ -106,6 +106,20 @@ def test_contrast_flows_from_the_root(phantom):
     for t in (0.7, 1.0, 1.6):
         assert phantom._concentration(t).argmax() == 0
         assert (np.diff(phantom._concentration(t)[order]) < 1e-9).all()
+
+
+def test_a_selective_injection_fills_what_lies_downstream_and_nothing_else(phantom):
+    tree = phantom.model.centreline
+    wall = downstream(tree, np.ones(len(tree.points)))
+    assert wall[0] == len(tree.points)
+    site = int(np.abs(wall / wall[0] - 0.4).argmin())
+    selective = Phantom(phantom.model.name.split()[0], seed=2, site=site, **SIZE)
+    filled = selective._concentration(2.5) > 0.5
+    assert filled.sum() == wall[site] and filled[site]
+    # Whoever swims upstream from a filled point comes past the site.
+    assert (flow_distance(tree)[filled] >= flow_distance(tree)[site]).all()
+    assert np.array_equal(selective.model.vertices, phantom.model.vertices)
+    assert 0 < np.count_nonzero(selective[25].mask) < 0.9 * np.count_nonzero(phantom[25].mask)
 
 
 def test_the_mirrored_picture_is_the_same_picture_flipped(phantom):
