@@ -13,7 +13,7 @@ from m2i_ros.registration.contour import occluding_contour
 from m2i_ros.registration.uncertainty import change_pivot
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
-CORRELATION = 22.0  # pixels of contour whose errors are one error: so that 90 to 99% lie in the 95% ellipsoid
+CORRELATION = 28.0  # pixels of contour whose errors are one error: so that 90 to 99% lie in the 95% ellipsoid
 MIN_SWAY = 1e-4  # metres: how two image frames lie to each other is never believed to be known better
 STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
 MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
