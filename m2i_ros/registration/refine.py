@@ -13,9 +13,10 @@ from m2i_ros.registration.contour import occluding_contour
 from m2i_ros.registration.uncertainty import change_pivot
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
-CORRELATION = 28.0  # pixels of contour whose errors are one error: so that 90 to 99% lie in the 95% ellipsoid
+CORRELATION = 22.0  # pixels of contour whose errors are one error
 MIN_SWAY = 1e-4  # metres: how two image frames lie to each other is never believed to be known better
 STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
+WIDER = (28 / 22) ** 0.5  # than the contours' noise: so that 90 to 99% of errors lie in the 95% ellipsoid
 MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
 CLOSE = 3.0  # pixels within which a contour counts as explained
 ENOUGH = 0.1  # a step that gains less, in log likelihood, ends a scale: under half of a standard deviation
@@ -280,7 +281,7 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
             if gain < ENOUGH:
                 break
 
-    weights = evidence.weights(np.maximum(evidence.noise(), MIN_NOISE))
+    weights = evidence.weights(WIDER * np.maximum(evidence.noise(), MIN_NOISE))
     _, information, _ = problem.posterior(T, own, evidence, weights)
     A = change_pivot(apply(T, problem.centre), T[:3, 3])
     return Fit(
