@@ -2,8 +2,10 @@
 
 Each patient breathes and beats with periods of its own. On the same track are compared: the last place, constant
 velocity, and the two periodic motions of `registration.motion`. Then contrast is taken away again and again.
+With `--turned` the C-arm looks from one side first and then from another: with what it saw there, and without.
 """
 
+import math
 import time
 from datetime import datetime, timezone
 
@@ -14,13 +16,13 @@ from rich.table import Table
 
 from m2i_ros.evaluation.metrics import ellipsoids, pose_errors
 from m2i_ros.evaluation.terminal import percentiles, progress_bar
-from m2i_ros.evaluation.trials import planes_of
-from m2i_ros.geometry import apply
+from m2i_ros.evaluation.trials import ERRORS, planes_of
+from m2i_ros.geometry import apply, inverse, perturb
 from m2i_ros.recording.report import write_json
-from m2i_ros.registration import Registrar, State
+from m2i_ros.registration import Registrar, RegistrationSettings, State
 from m2i_ros.registration.motion import Motion
 from m2i_ros.segmentation import Segmenter, VesselMask
-from m2i_ros.simulation.patients import EVALUATION
+from m2i_ros.simulation.patients import OF
 
 MASKS = ('true', 'found')
 AHEAD = (1, 3, 8)  # frames: 0.07, 0.2 and 0.53 seconds
@@ -28,6 +30,7 @@ WAYS = ('last place', 'constant velocity', 'periodic')
 VELOCITY = 4  # frames that the constant velocity is taken from
 LEARNED = 4.0  # seconds of track before predictions count
 SEEN, GONE = 2.0, 1.0  # seconds with contrast, and then without
+TURNING, AFTER = 2.0, 2.0  # seconds without contrast while the C-arm turns; and with contrast once it has
 _PLATEAU = 15.0  # seconds: contrast stays as long as it is looked at
 
 
@@ -45,52 +48,105 @@ def add_arguments(parser):
     parser.add_argument('--masks', nargs='+', choices=MASKS, default=list(MASKS), help='default: both')
     parser.add_argument('--size', type=int, default=512, help='side of the picture in pixels (default: %(default)s)')
     parser.add_argument('--seconds', type=float, default=14.0, help='of each injection (default: %(default)s)')
+    parser.add_argument(
+        '--turned',
+        type=float,
+        metavar='SECONDS',
+        help='instead: what a C-arm, before it turned by 60 to 120 degrees, saw for so many seconds',
+    )
+    parser.add_argument('--still', action='store_true', help='of patients who neither breathe nor have a heart beat')
+    parser.add_argument('--of', choices=OF, default='evaluation', help='which patients: those kept for figures, or others')
 
 
 def run(arguments):
     """Track, predict and hold; write the JSON file and print the tables. Return 0."""
-    keys = ('anatomies', 'patients', 'masks', 'size', 'seconds', 'weights')
+    keys = ('anatomies', 'patients', 'masks', 'size', 'seconds', 'turned', 'still', 'of', 'weights')
     report = {
         'job': 'tracking',
         'command': arguments.command,
         'date': f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC',
         'settings': {key: getattr(arguments, key) for key in keys},
-        'tracked': [],
-        'predicted': [],
-        'held': [],
     }
     segmenter = Segmenter(weights=arguments.weights, threads=arguments.threads) if 'found' in arguments.masks else None
-    patients = [(a, seed) for seed in EVALUATION[: arguments.patients] for a in arguments.anatomies]
+    patients = [(a, seed) for seed in OF[arguments.of][: arguments.patients] for a in arguments.anatomies]
     with progress_bar() as progress:
         for anatomy, seed in progress.track(patients, description='tracking patients'):
-            phantom, sequence = _sequence(anatomy, seed, arguments, segmenter)
-            for mask in arguments.masks:
-                about = {'anatomy': anatomy, 'seed': seed, 'mask': mask}
-                rows, predictions = _track(phantom, sequence, mask)
-                report['tracked'] += [{**about, **row} for row in rows]
-                report['predicted'] += [{**about, **row} for row in predictions]
-                for way, motion in (('last place', _StillMotion()), ('periodic', Motion())):
-                    report['held'] += [{**about, 'way': way, **row} for row in _hold(phantom, sequence, mask, motion)]
-            report['summary'] = summarise(report)
+            about = {'anatomy': anatomy, 'seed': seed}
+            parts = _turned(anatomy, seed, arguments, segmenter) if arguments.turned else _followed(
+                anatomy, seed, arguments, segmenter
+            )
+            for name, rows in parts.items():
+                report.setdefault(name, []).extend({**about, **row} for row in rows)
+            report['summary'] = summarise_turned(report) if arguments.turned else summarise(report)
             write_json(arguments.json, report)
-    _print(report['summary'])
+    (_print_turned if arguments.turned else _print)(report['summary'])
     return 0
 
 
-def _sequence(anatomy, seed, arguments, segmenter):
-    """Return a `Phantom` and [(stamp, T_image_model, {mask: VesselMask})] from the time when contrast is everywhere."""
-    periods = np.random.default_rng((seed, 81))
-    (phantom,) = planes_of(
-        anatomy, seed, arguments.size, injections=(-2.0,), plateau=_PLATEAU + arguments.seconds,
-        duration=arguments.seconds, breath=periods.uniform(3.0, 5.5), beat=periods.uniform(0.7, 1.1),
-    )  # fmt: skip
+def _phantoms(anatomy, seed, arguments, seconds, views=1):
+    """Return the planes of a patient in whom contrast is everywhere."""
+    rng = np.random.default_rng((seed, 81))
+    periods = {'breath': rng.uniform(3.0, 5.5), 'beat': rng.uniform(0.7, 1.1)}
+    if arguments.still:
+        periods = dict.fromkeys(periods, math.inf)
+    contrast = {'injections': (-2.0,), 'plateau': _PLATEAU + seconds}
+    return planes_of(anatomy, seed, arguments.size, views, duration=seconds, **contrast, **periods)
+
+
+def _sequence(phantom, segmenter, begin=0.0, end=math.inf):
+    """Return [(stamp, T_image_model, {mask: VesselMask})] of a `Phantom` between two stamps, as another run."""
     out = []
-    for frame in phantom:
+    if segmenter:
+        segmenter.reset()
+    for index in range(len(phantom)):
+        if not begin <= index / phantom.frame_rate < end:
+            continue
+        frame = phantom[index]
         masks = {'true': VesselMask(frame.mask, np.ones(frame.mask.shape, bool))}
         if segmenter:
             masks['found'] = segmenter.segment(frame.image)
         out.append((frame.stamp, frame.T_image_model, masks))
-    return phantom, out
+    return out
+
+
+def _followed(anatomy, seed, arguments, segmenter):
+    """Return rows of a patient: {'tracked', 'predicted', 'held': [...]}."""
+    (phantom,) = _phantoms(anatomy, seed, arguments, arguments.seconds)
+    sequence = _sequence(phantom, segmenter)
+    out = {'tracked': [], 'predicted': [], 'held': []}
+    for mask in arguments.masks:
+        rows, predictions = _track(phantom, sequence, mask)
+        out['tracked'] += [{'mask': mask, **row} for row in rows]
+        out['predicted'] += [{'mask': mask, **row} for row in predictions]
+        for way, motion in (('last place', _StillMotion()), ('periodic', Motion())):
+            out['held'] += [{'mask': mask, 'way': way, **row} for row in _hold(phantom, sequence, mask, motion)]
+    return out
+
+
+def _turned(anatomy, seed, arguments, segmenter):
+    """Return rows of the frames after the C-arm has turned, without and with what it saw before: {'turned': [...]}.
+
+    While it turns there is no contrast, and the track is lost.
+    """
+    turns = arguments.turned + TURNING
+    now, early = _phantoms(anatomy, seed, arguments, turns + AFTER, views=2)
+    before, after = _sequence(early, segmenter, end=arguments.turned), _sequence(now, segmenter, turns)
+    shape = (now.camera.height, now.camera.width)
+    nothing = VesselMask(np.zeros(shape, np.uint8), np.ones(shape, bool))
+    told = [inverse(phantom.c_arm.T_image_isocentre) for phantom in (early, now)]
+    rows = []
+    for mask in arguments.masks:
+        for way, seconds in (('alone', 0.0), ('kept', RegistrationSettings.max_keep)):
+            registrar = Registrar(now.model, RegistrationSettings(max_keep=seconds))
+            registrar.set_initial_pose(early.initial_pose)
+            for stamp, _, masks in before:
+                registrar.register(masks[mask], early.camera, stamp, T_fixed_image=told[0])
+            for stamp in np.arange(arguments.turned, turns, 0.2):
+                registrar.register(nothing, early.camera, stamp, T_fixed_image=told[0])
+            for stamp, T, masks in after:
+                result = registrar.register(masks[mask], now.camera, stamp, T_fixed_image=told[1])
+                rows.append({'mask': mask, 'way': way, 'views': result.views, **_scored(result, T, now)})
+    return {'turned': rows}
 
 
 def _track(phantom, sequence, mask):
@@ -140,12 +196,12 @@ def _hold(phantom, sequence, mask, motion):
 
 
 def _scored(result, T, phantom):
-    row = {'state': result.state.value, 'accepted': result.accepted, 'mpd_mm': None, 'depth_mm': None, 'inside': None}
+    row = {'state': result.state.value, 'accepted': result.accepted, **dict.fromkeys(ERRORS), 'inside': None}
     if result.T_image_model is None:
         return row
     errors = pose_errors(result.T_image_model, T, phantom.model, phantom.camera)
     inside = ellipsoids(result.covariance, result.T_image_model, T, phantom.model.centroid)['pose']
-    return {**row, 'mpd_mm': errors['mpd_mm'], 'depth_mm': errors['depth_mm'], 'inside': bool(inside)}
+    return {**row, **errors, 'inside': bool(inside)}
 
 
 def _point_in_view(phantom, T):
@@ -191,6 +247,18 @@ def summarise(report):
     return out
 
 
+def summarise_turned(report):
+    """Return {'anatomy, mask masks': {way: figures}} of the frames after the C-arm has turned."""
+    keys = dict.fromkeys((row['anatomy'], row['mask']) for row in report['turned'])
+    return {
+        f'{anatomy}, {mask} masks': {
+            way: _figures([r for r in report['turned'] if (r['anatomy'], r['mask'], r['way']) == (anatomy, mask, way)])
+            for way in ('alone', 'kept')
+        }
+        for anatomy, mask in keys
+    }
+
+
 def _figures(rows):
     posed, believed = ([row for row in rows if row[key]] for key in ('mpd_mm', 'accepted'))
     return {
@@ -198,6 +266,7 @@ def _figures(rows):
         'believed': _share(row['accepted'] for row in rows),
         'mpd_mm': percentiles([row['mpd_mm'] for row in posed], [50, 95]),
         'believed_mpd_mm': percentiles([row['mpd_mm'] for row in believed], [50, 95]),
+        'believed_mtre_mm': percentiles([row['mtre_mm'] for row in believed], [50, 95]),
         'believed_depth_mm': percentiles([row['depth_mm'] for row in believed], [50, 95]),
         'believed_wrong_2mm': sum(row['mpd_mm'] > 2 for row in believed),
         'believed_inside': _share(row['inside'] for row in believed),
@@ -237,6 +306,21 @@ def _print(summary):
     for name, parts in summary.items():
         cpu, wall = parts['tracked']['cpu_ms'], parts['tracked']['wall_ms']
         print(f'{name}: {cpu[0]:.1f} ms of CPU and {wall[0]:.1f} ms a tracked frame (medians)')
+
+
+def _print_turned(summary):
+    title = 'after the C-arm has turned, without and with what it saw before; mm: median / 95th percentile of believed'
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    for column in ('', '', 'n', 'believed', 'two views', 'mTRE', 'depth', 'mPD', '> 2 mm', 'inside'):
+        table.add_column(column)
+    for name, ways in summary.items():
+        for way, row in ways.items():
+            table.add_row(
+                name, way, str(row['n']), _percent(row['believed']), _percent(row['two_views']),
+                *(_pair(row[f'believed_{key}_mm']) for key in ('mtre', 'depth', 'mpd')),
+                str(row['believed_wrong_2mm']), _percent(row['believed_inside']),
+            )  # fmt: skip
+    Console().print(table)
 
 
 def _pair(values):

@@ -139,6 +139,14 @@ class Motion:
         self._curve = self._fitted(point)
         self._on_trial.append(self._curve)
 
+    def places(self, point, since):
+        """Return when the model was seen from a stamp on, (N,) seconds, and where its point (3,) lay in the picture then,
+        (N, 2) metres at its last depth."""
+        stamps = np.array(self._stamps)
+        late = stamps >= since
+        poses = np.array([T for T, one in zip(self._poses, late) if one]).reshape(-1, 4, 4)
+        return stamps[late], _places(poses, point) if len(poses) else np.empty((0, 2))
+
     def predict(self, stamp):
         """Return the shift (2,) since the last pose, metres along x and y, and its standard deviation in each; or None
         where nothing periodic is to be seen."""

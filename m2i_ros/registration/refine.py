@@ -40,7 +40,8 @@ class Fit:
     offsets: (V,) pixels by which each view's mask is fatter than the model. cost: share of contour unexplained, robust,
     in [0, 1]; the mean over views. Of the first view: residual: root mean square distance of matched contours, pixels.
     model_share, mask_share: of the model's contour in view, and of the mask's, within `CLOSE` of the other.
-    agreement: the least model_share of the other views; 1 where there are none.
+    agreement: the least model_share of the other views; 1 where there are none. strain: how many standard deviations
+    the anatomy is elsewhere in another view than was expected, the most of them; 0 where there are none.
     """
 
     T_image_model: np.ndarray
@@ -51,6 +52,7 @@ class Fit:
     model_share: float
     mask_share: float
     agreement: float
+    strain: float
 
 
 @njit(cache=True, nogil=True)
@@ -200,10 +202,11 @@ def _place(T, point):
 
 
 @njit(cache=True, nogil=True)
-def _posterior(T, own, precisions, weights, scale, costs, H, g, A, centre, prior_R, prior_centre, W):
+def _posterior(T, own, precision, weights, scale, costs, H, g, A, centre, prior_R, prior_centre, W):
     """Return the negative log likelihood, its information (n, n) and gradient (n,): contours, prior, own unknowns.
 
     H (V, 7, 7), g (V, 7): each view's normal equations in its own frame, which A (V, 7, n) brings to all unknowns.
+    precision (n - 6, n - 6): of the own unknowns, whose mean is 0.
     """
     n = A.shape[2]
     total, information, gradient = 0.0, np.zeros((n, n)), np.zeros(n)
@@ -218,10 +221,10 @@ def _posterior(T, own, precisions, weights, scale, costs, H, g, A, centre, prior
     information[:6, :6] += W
     gradient[:6] += pull
     total += (xi * pull).sum()
-    for i in range(own.size):
-        information[6 + i, 6 + i] += precisions[i]
-        gradient[6 + i] += own[i] * precisions[i]
-        total += own[i] * own[i] * precisions[i]
+    pull = precision @ own
+    information[6:, 6:] += precision
+    gradient[6:] += pull
+    total += (own * pull).sum()
     return 0.5 * total, information, gradient
 
 
@@ -263,7 +266,7 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
     noise: their masks' errors are independent. The occluding contours are taken anew at each step.
     """
     problem = _Problem(surface, views, T_image_model, prior)
-    T, own = np.ascontiguousarray(T_image_model, dtype=np.float64), np.zeros(len(problem.precisions))
+    T, own = np.ascontiguousarray(T_image_model, dtype=np.float64), np.zeros(len(problem.precision))
     for scale in scales:
         damping = 1e-3
         evidence = problem.evidence(T, own, scale)
@@ -293,6 +296,7 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
         float(evidence.model_shares[0]),
         float(evidence.mask_shares[0]),
         float(evidence.model_shares[1:].min(initial=1.0)),
+        problem.strain(own),
     )
 
 
@@ -339,9 +343,11 @@ class _Problem:
         self.prior_centre = apply(prior.T_image_model, self.centre)
         A = change_pivot(self.prior_centre, prior.T_image_model[:3, 3])
         self.W = A.T @ np.linalg.solve(prior.covariance, A)
-        sways = [max(view.sway, MIN_SWAY) ** -2 for view in views[1:]]
-        self.precisions = np.array([OFFSET_SIGMA**-2] * len(views) + [p for p in sways for _ in range(2)])
-        self.A = np.zeros((len(views), 7, 6 + len(self.precisions)))
+        self.precision = OFFSET_SIGMA**-2 * np.eye(3 * len(views) - 2)
+        for v, view in enumerate(views[1:], 1):
+            own = self._sway(v, -6)
+            self.precision[own, own] = np.linalg.inv(view.sway + MIN_SWAY**2 * np.eye(2))
+        self.A = np.zeros((len(views), 7, 6 + len(self.precision)))
         for v, view in enumerate(views):
             self.A[v, :3, :3] = self.A[v, 3:6, 3:6] = view.T_view_image[:3, :3]
             self.A[v, 6, 6 + v] = 1
@@ -381,9 +387,14 @@ class _Problem:
         """Return the negative log likelihood, its information (n, n) and gradient (n,); see `_posterior`."""
         e = evidence
         return _posterior(
-            T, own, self.precisions, weights, e.scale, e.costs, e.H, e.g, self.A, self.centre, self.prior_R,
+            T, own, self.precision, weights, e.scale, e.costs, e.H, e.g, self.A, self.centre, self.prior_R,
             self.prior_centre, self.W,
         )  # fmt: skip
+
+    def strain(self, own):
+        """Return how many standard deviations the other views' sways are at most."""
+        sways = [(own[at], self.precision[at, at]) for at in (self._sway(v, -6) for v in range(1, len(self.views)))]
+        return float(max((np.sqrt(sway @ precision @ sway) for sway, precision in sways), default=0.0))
 
     def _sway(self, v, shift=0):
         first = 6 + len(self.views) + 2 * (v - 1) + shift

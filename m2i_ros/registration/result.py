@@ -41,6 +41,7 @@ class Registration:
     residual_mm: root mean square distance between mask and model contours where they match (within 3 px), at the
     model's depth; NaN likewise. evidence: what the probability was made of; None where the pose was not fitted now.
     views: that the pose rests upon. second: in words, why a second view that was there was not used; else empty.
+    second_age: seconds since a second view of before the C-arm turned, where the pose rests upon one; else NaN.
     bend: of the centreline, where the settings ask for it and the pose was fitted now and is accepted; else None.
     """
 
@@ -56,6 +57,7 @@ class Registration:
     evidence: Evidence | None = None
     views: int = 1
     second: str = ''
+    second_age: float = float('nan')
     bend: 'Bend | None' = None
 
     def centreline(self, model):

@@ -14,6 +14,8 @@ class RegistrationSettings:
     max_hold: seconds without contrast for which the last pose is held: given out while the motion seen before lets it
     be believed.
     max_doubt: seconds for which a track survives frames whose evidence is refused (nothing is given out meanwhile).
+    max_keep: seconds for which a picture is kept that a C-arm, whose motion is known, took before it turned: as a second
+    view of the frames after. 0: none is kept. keep_angle: radians by which the C-arm must have turned.
     search_interval: seconds from a search that found nothing believable to the next: a search takes the time of several
     frames, and without contrast it finds nothing again and again.
     starts: poses tried in a search, from each place to start from.
@@ -39,6 +41,8 @@ class RegistrationSettings:
     accept_probability: float = 0.5
     max_hold: float = 1.0
     max_doubt: float = 0.5
+    max_keep: float = 60.0
+    keep_angle: float = math.radians(20)
     search_interval: float = 0.3
     starts: int = 64
     min_vessel_fraction: float = 0.005
@@ -59,6 +63,8 @@ class RegistrationSettings:
         'accept_probability': (0.0, 1.0),
         'max_hold': (0.0, 3600.0),
         'max_doubt': (0.0, 3600.0),
+        'max_keep': (0.0, 3600.0),
+        'keep_angle': (math.radians(5), math.radians(90)),
         'search_interval': (0.0, 3600.0),
         'starts': (1, 4096),
         'min_vessel_fraction': (0.0, 1.0),

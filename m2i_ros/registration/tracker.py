@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from m2i_ros.geometry import apply, inverse, is_rigid, rigid, rotation_angle
+from m2i_ros.geometry import apply, inverse, is_rigid, pose_difference, rigid, rotation_angle
 from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.confidence import (
     MIN_EXPLAINED,
@@ -21,6 +21,7 @@ from m2i_ros.registration.confidence import (
     predicted_mm,
 )
 from m2i_ros.registration.contour import ContourSurface
+from m2i_ros.registration.kept import KeptViews
 from m2i_ros.registration.matching import Matcher
 from m2i_ros.registration.motion import Motion
 from m2i_ros.registration.no_model import NO_MODEL
@@ -43,7 +44,12 @@ CANDIDATES = 4  # starts that a search refines
 FINALISTS = 2  # of these, refined at full size
 FIRST_SPEED = 0.03  # metres per second taken for the anatomy's until it is measured: a heart's
 SPEED_MEMORY = 1.0  # seconds: a breath is slower, but a change of speed should be noticed
+MAX_STRAIN = 3.0  # standard deviations: where the anatomy is further elsewhere in a second view, something moved
+MAX_APART = 5.0  # standard deviations of the first view's own pose from that of both views
+WELL = 0.8  # of the model's contour explained: such a picture is worth keeping
 REACH = 3  # pixels of the quarter-size view by which a vessel may move between frames and still count as contrast
+
+DISAGREEMENT = Judgement(False, 0.0, 'the second view does not agree')
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,14 @@ class _Track:
     """The last accepted pose: `prior` at `stamp`. doubted: the stamp since which frames are refused, or None.
 
     speed: metres per second at which the points in view move in the picture's plane: root mean square, of late.
+    views: that the pose rests upon.
     """
 
     prior: Prior
     stamp: float
     probability: float
     speed: float
+    views: int
     doubted: float | None = None
 
 
@@ -74,6 +82,7 @@ class Registrar:
         self.settings = settings or RegistrationSettings()
         self._matcher = None if self.settings.matching == 'none' else Matcher(self.settings.matching)
         self.motion = Motion()
+        self._kept = KeptViews()
         self._initial = None
         self.model = model
 
@@ -90,9 +99,10 @@ class Registrar:
         self.reset()
 
     def reset(self):
-        """Forget the track: the next frame searches from the initial pose, which is kept."""
+        """Forget the track and earlier views: the next frame searches from the initial pose, which stays."""
         self._track = None
         self.motion.clear()
+        self._kept.clear()
         self._last_prior = None
         self._T_fixed_image = None
         self._camera = None
@@ -127,7 +137,8 @@ class Registrar:
         vessels: VesselMask of the camera's size. camera: Camera, or None where it is not known; another one than before
         is taken for the same X-ray source seen with another zoom or detector. stamp: seconds.
         T_fixed_image: (4, 4) how the image frame stands in a frame in which the patient lies still, or None where it is
-        not known: from one frame that says it to the next, what is believed is carried along.
+        not known: from one frame that says it to the next, what is believed is carried along, and what was seen before
+        the C-arm turned can be a second view (`KeptViews`).
         second: `SecondView`, or None. Where it shows no vessels, or the pose is not believed with it, the first view
         goes alone.
         Raises ValueError where mask and camera differ in size.
@@ -150,20 +161,28 @@ class Registrar:
         elapsed = 0.0 if self._stamp is None else stamp - self._stamp
         self._camera, self._stamp = camera, stamp
         self._carry(T_fixed_image)
+        self._kept.see(T_fixed_image, stamp, self.settings.max_keep)
 
         full = (view_of(vessels, camera),)
         if second is not None:
             speed = FIRST_SPEED if self._track is None else self._track.speed
-            full += (view_of(second.vessels, second.camera, second.T_view_image, speed * second.apart),)
+            sway = (speed * second.apart) ** 2 * np.eye(2)
+            full += (view_of(second.vessels, second.camera, second.T_view_image, sway),)
+        elif (kept := self._kept.second(self.settings.keep_angle)) is not None:
+            full += (kept,)
+        age = full[-1].age
         filling = self._filling(full[0], elapsed)
         missing = ''.join(map(self._unseen, full[1:]))
         if missing:
             full = full[:1]
         steady = vessels.contrast is not None and vessels.contrast.steady
         result = self._search(full, stamp, filling) if self._track is None else self._follow(full, stamp, steady)
-        if second is not None and result.evidence is not None and result.views == 1:
-            result = replace(result, second=missing or 'it does not agree with the first')
-        return result
+        if result.evidence is None or (len(full) == 1 and not missing):
+            return result
+        if result.views > 1:
+            return replace(result, second_age=age) if age else result
+        reason = missing or 'it does not agree with the first'
+        return replace(result, second=f'kept for {age:.0f} s: {reason}' if age else reason)
 
     def _missing(self, camera):
         if self._model is None:
@@ -253,7 +272,7 @@ class Registrar:
             coarse = list(pool.map(self._coarse_fit(half), candidates))
             coarse.sort(key=lambda pair: pair[0].cost)
             fits = list(pool.map(self._fine_fit(full), coarse[:FINALISTS]))
-        best = min(fits, key=lambda fit: fit.cost)
+        best, prior = min(zip(fits, [prior for _, prior in coarse]), key=lambda pair: pair[0].cost)
         points = points_in_view(self._surface, best.T_image_model, full[0])
         others = [
             self._overlap(half, T)
@@ -266,6 +285,8 @@ class Registrar:
         ]
         rival = max(others, default=0.0) / max(self._overlap(half, best.T_image_model), 1e-6)
         evidence, judgement = self._judge(best, points, full[0].camera, rival)
+        if judgement.accepted and len(full) > 1 and self._contradicts(full[0], best, prior):
+            judgement = DISAGREEMENT
         return self._report(best, evidence, judgement, full[0], points, stamp, State.SEARCHING)
 
     def _overlap(self, views, T):
@@ -332,11 +353,14 @@ class Registrar:
             return self._hold(full[0], stamp, 'contrast gone')
         if not gone:
             fit, points, evidence, judgement = self._fit(full, T, prior)
+            if judgement.accepted and len(full) > track.views and self._contradicts(full[0], fit, prior):
+                judgement = DISAGREEMENT
             if not judgement.accepted and len(full) > 1:
                 alone = self._fit(full[:1], T, prior)
                 if alone[3].accepted:
                     fit, points, evidence, judgement = alone
         if gone or not judgement.accepted:
+            full = tuple(view for view in full if not view.age)  # what jumped is elsewhere now than it was
             small = full[0].reduced(0.125)
             shifted, overlap = best_shifts(self._coarse, T[None], small, small.camera.width / 2)
             if gone and overlap[0] < s.min_overlap:
@@ -347,6 +371,8 @@ class Registrar:
             again = self._fit(full, nearer, prior)
             if gone or again[3].probability > judgement.probability:
                 fit, points, evidence, judgement = again
+                if judgement.accepted:
+                    self._kept.clear()
         partial = not gone and fit.model_share <= MIN_EXPLAINED < fit.mask_share
         if partial and not (steady and judgement.accepted):
             # Nothing speaks against the pose, but where contrast fills in or washes out its edge is not the wall.
@@ -371,9 +397,18 @@ class Registrar:
     def _judge(self, fit, points, camera, rival=0.0):
         """Return the `Evidence` of a fit, of the first view, and its `Judgement`, in which all views must agree."""
         evidence = evidence_of(fit, points, camera, rival)
-        if fit.agreement <= MIN_EXPLAINED:
-            return evidence, Judgement(False, 0.0, 'the second view does not agree')
+        if fit.agreement <= MIN_EXPLAINED or fit.strain > MAX_STRAIN:
+            return evidence, DISAGREEMENT
         return evidence, judge(evidence, self.settings)
+
+    def _contradicts(self, view, fit, prior):
+        """Return whether the first view by itself has the pose elsewhere than a `Fit` of several views has it.
+
+        So it is where the others do not stand where they are said to: what moves along its rays costs a view little.
+        """
+        alone = refine(self._surface, (view,), fit.T_image_model, prior, FINE_SCALES)
+        apart = pose_difference(fit.T_image_model, alone.T_image_model)
+        return apart @ np.linalg.solve(alone.covariance, apart) > MAX_APART**2
 
     def _predicted(self, stamp):
         """Return the track's pose (4, 4) moved to where it leads by `stamp`, and the standard deviation of the motion.
@@ -440,8 +475,12 @@ class Registrar:
         """Return the `Registration` of a fit: TRACKING where it is accepted, else the state `refused`."""
         if judgement.accepted:
             speed = self._speed(fit.T_image_model, points, stamp)
-            self._track = _Track(Prior(fit.T_image_model, fit.covariance), stamp, judgement.probability, speed)
-            self.motion.add(stamp, fit.T_image_model, points.mean(axis=0))
+            prior = Prior(fit.T_image_model, fit.covariance)
+            self._track = _Track(prior, stamp, judgement.probability, speed, len(fit.offsets))
+            point = points.mean(axis=0)
+            self.motion.add(stamp, fit.T_image_model, point)
+            if fit.model_share > WELL:
+                self._kept.take(full, *self.motion.places(point, self._kept.since))
         _, recall, precision = full.reduced(0.5).overlap(self._surface, fit.T_image_model)
         scale = millimetres_per_pixel(points, fit.T_image_model, full.camera) if len(points) else np.nan
         return Registration(

@@ -19,15 +19,17 @@ class View:
 
     mask: (H, W) uint8, 0 to 255: how much of a pixel is vessel, 0 outside the valid area. valid: (H, W) bool.
     T_view_image: (4, 4) from the image frame, in which the pose is sought, into this view's own: the identity for the
-    first view. sway: metres, standard deviation along each axis of its plane, of how far the anatomy is elsewhere in
-    this view than T_view_image says (seen at another moment; an inexact geometry). Without meaning for the first view.
+    first view. sway: (2, 2) square metres, covariance in its plane of how far the anatomy is elsewhere in this view than
+    T_view_image says (seen at another moment; an inexact geometry). Without meaning for the first view. age: seconds
+    since this picture, where it is one that was kept while the C-arm turned; 0 for one of the frame itself.
     """
 
     mask: np.ndarray
     valid: np.ndarray
     camera: Camera
     T_view_image: np.ndarray = field(default_factory=lambda: np.eye(4))
-    sway: float = 0.0
+    sway: np.ndarray = field(default_factory=lambda: np.zeros((2, 2)))
+    age: float = 0.0
 
     @cached_property
     def contour(self):
@@ -68,10 +70,11 @@ class SecondView:
     apart: float = 0.0
 
 
-def view_of(vessels, camera, T_view_image=None, sway=0.0):
-    """Return the full `View` of a VesselMask: at its own size, or reduced to `FULL`. T_view_image: None: identity."""
+def view_of(vessels, camera, T_view_image=None, sway=None):
+    """Return the full `View` of a VesselMask: at its own size, or reduced to `FULL`. The others: see there."""
     valid = np.ascontiguousarray(vessels.valid, dtype=bool)
     mask = np.where(valid, vessels.mask, 0).astype(np.uint8, copy=False)
-    view = View(mask, valid, camera, np.eye(4) if T_view_image is None else T_view_image, sway)
+    others = {'T_view_image': T_view_image, 'sway': sway}
+    view = View(mask, valid, camera, **{name: value for name, value in others.items() if value is not None})
     factor = FULL / max(camera.width, camera.height)
     return view.reduced(factor) if factor < 1 else view

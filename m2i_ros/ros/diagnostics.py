@@ -34,6 +34,7 @@ def registration_status(registration, stamp, latency, drops, contrast=''):
         'residual_mm': registration.residual_mm,
         'views': registration.views,
         'second': registration.second,
+        'second_age_s': registration.second_age,
         'latency_ms': 1e3 * latency.get('total', math.nan),
         'segmentation_ms': 1e3 * latency.get('segmentation', math.nan),
         'registration_ms': 1e3 * latency.get('registration', math.nan),

@@ -68,6 +68,12 @@ def _of_registration():
             's',
         ),
         'max_doubt': ('How long a track survives refused frames; nothing is given out meanwhile.', 's'),
+        'max_keep': (
+            'How long a picture of before the C-arm turned is kept as a second view of those after, where TF tells how '
+            'it turned (`frames.fixed`). 0.0: none is.',
+            's',
+        ),
+        'keep_angle': ('By how much the C-arm must have turned for that.', 'rad'),
         'search_interval': ('From a search that found nothing to the next.', 's'),
         'starts': ('Poses tried in a search.', ''),
         'min_vessel_fraction': ('Share of the valid picture that must be vessel before a search.', ''),

@@ -122,7 +122,7 @@ def test_what_moved_between_the_exposures_is_told_apart_and_doubted(
     second = replace(views[1], mask=ray_cast(model.centreline, moved, second_camera))
     still, swaying = (
         refine(surface, (views[0], replace(second, sway=sway)), start, prior(start, model), (12.0, 5.0, 2.0))
-        for sway in (0.0, 0.002)
+        for sway in (np.zeros((2, 2)), 0.002**2 * np.eye(2))
     )
     inside = [ellipsoids(fit.covariance, fit.T_image_model, T_truth, model.centroid) for fit in (still, swaying)]
     assert not inside[0]['pose'] and all(inside[1].values())
