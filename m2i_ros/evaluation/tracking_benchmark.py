@@ -17,7 +17,7 @@ from rich.table import Table
 from m2i_ros.evaluation.metrics import ellipsoids, pose_errors
 from m2i_ros.evaluation.terminal import percentiles, progress_bar
 from m2i_ros.evaluation.trials import ERRORS, planes_of
-from m2i_ros.geometry import apply, inverse, perturb
+from m2i_ros.geometry import apply, inverse
 from m2i_ros.recording.report import write_json
 from m2i_ros.registration import Registrar, RegistrationSettings, State
 from m2i_ros.registration.motion import Motion
@@ -55,7 +55,9 @@ def add_arguments(parser):
         help='instead: what a C-arm, before it turned by 60 to 120 degrees, saw for so many seconds',
     )
     parser.add_argument('--still', action='store_true', help='of patients who neither breathe nor have a heart beat')
-    parser.add_argument('--of', choices=OF, default='evaluation', help='which patients: those kept for figures, or others')
+    parser.add_argument(
+        '--of', choices=OF, default='evaluation', help='which patients: those kept for figures, or others'
+    )
 
 
 def run(arguments):
@@ -72,8 +74,10 @@ def run(arguments):
     with progress_bar() as progress:
         for anatomy, seed in progress.track(patients, description='tracking patients'):
             about = {'anatomy': anatomy, 'seed': seed}
-            parts = _turned(anatomy, seed, arguments, segmenter) if arguments.turned else _followed(
-                anatomy, seed, arguments, segmenter
+            parts = (
+                _turned(anatomy, seed, arguments, segmenter)
+                if arguments.turned
+                else _followed(anatomy, seed, arguments, segmenter)
             )
             for name, rows in parts.items():
                 report.setdefault(name, []).extend({**about, **row} for row in rows)
@@ -249,14 +253,12 @@ def summarise(report):
 
 def summarise_turned(report):
     """Return {'anatomy, mask masks': {way: figures}} of the frames after the C-arm has turned."""
-    keys = dict.fromkeys((row['anatomy'], row['mask']) for row in report['turned'])
-    return {
-        f'{anatomy}, {mask} masks': {
-            way: _figures([r for r in report['turned'] if (r['anatomy'], r['mask'], r['way']) == (anatomy, mask, way)])
-            for way in ('alone', 'kept')
-        }
-        for anatomy, mask in keys
-    }
+    out = {}
+    for anatomy, mask, way in dict.fromkeys((row['anatomy'], row['mask'], row['way']) for row in report['turned']):
+        rows = [r for r in report['turned'] if (r['anatomy'], r['mask'], r['way']) == (anatomy, mask, way)]
+        figures = {**_figures(rows), 'two_views': _share(row['views'] > 1 for row in rows)}
+        out.setdefault(f'{anatomy}, {mask} masks', {})[way] = figures
+    return out
 
 
 def _figures(rows):

@@ -48,7 +48,7 @@ class KeptViews:
         known = before is not None and T_fixed_image is not None
         same = known and _same(before, T_fixed_image)
         self._rests = same or known and stamp - last > PAUSE
-        # Kept only when the next frame says that the C-arm stood still: TF may have told too late that it no longer did.
+        # Kept once the next frame says that the C-arm stood still: TF may have told too late that it no longer did.
         if self._candidate is not None and same:
             self._keep(self._candidate)
         if not same:
@@ -97,8 +97,8 @@ def _expected(stamps, places):
     """Return by how much, on average, a picture's last place differs from others' (2,), and the covariance (2, 2) of
     the rest.
 
-    Where breath and beat were watched for `MEMORY`, which is two breaths, these are known: the patient will be somewhere
-    about the mean. Where nothing was watched, both moments are unknown, and the last place says nothing.
+    Where breath and beat were watched for `MEMORY`, which is two breaths, these are known: the vessels will be
+    somewhere about the mean. Where nothing was watched, both moments are unknown, and the last place says nothing.
     """
     known = min(1.0, (stamps[-1] - stamps[0]) / MEMORY)
     rest = places - places.mean(axis=0)

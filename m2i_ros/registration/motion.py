@@ -140,8 +140,8 @@ class Motion:
         self._on_trial.append(self._curve)
 
     def places(self, point, since):
-        """Return when the model was seen from a stamp on, (N,) seconds, and where its point (3,) lay in the picture then,
-        (N, 2) metres at its last depth."""
+        """Return the stamps (N,) of the track from `since` on, seconds, and where a model point (3,) lay in the picture
+        then: (N, 2) metres at its last depth."""
         stamps = np.array(self._stamps)
         late = stamps >= since
         poses = np.array([T for T, one in zip(self._poses, late) if one]).reshape(-1, 4, 4)

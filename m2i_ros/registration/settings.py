@@ -14,8 +14,8 @@ class RegistrationSettings:
     max_hold: seconds without contrast for which the last pose is held: given out while the motion seen before lets it
     be believed.
     max_doubt: seconds for which a track survives frames whose evidence is refused (nothing is given out meanwhile).
-    max_keep: seconds for which a picture is kept that a C-arm, whose motion is known, took before it turned: as a second
-    view of the frames after. 0: none is kept. keep_angle: radians by which the C-arm must have turned.
+    max_keep: seconds for which a picture that a C-arm took before it turned is kept as a second view of the frames
+    after, where its motion is known; 0: none is. keep_angle: radians by which it must have turned.
     search_interval: seconds from a search that found nothing believable to the next: a search takes the time of several
     frames, and without contrast it finds nothing again and again.
     starts: poses tried in a search, from each place to start from.

@@ -19,9 +19,9 @@ class View:
 
     mask: (H, W) uint8, 0 to 255: how much of a pixel is vessel, 0 outside the valid area. valid: (H, W) bool.
     T_view_image: (4, 4) from the image frame, in which the pose is sought, into this view's own: the identity for the
-    first view. sway: (2, 2) square metres, covariance in its plane of how far the anatomy is elsewhere in this view than
-    T_view_image says (seen at another moment; an inexact geometry). Without meaning for the first view. age: seconds
-    since this picture, where it is one that was kept while the C-arm turned; 0 for one of the frame itself.
+    first view. sway: (2, 2) square metres, covariance in its plane of how far the anatomy is elsewhere in this view
+    than T_view_image says (seen at another moment; an inexact geometry). Without meaning for the first view.
+    age: seconds since this picture, where it is one that was kept while the C-arm turned; 0 for the frame's own.
     """
 
     mask: np.ndarray
