@@ -12,7 +12,7 @@ KEPT = 4  # views at a time
 RESTS = np.radians(0.2), 1e-3  # by which the image frame of a C-arm at rest may seem to move from frame to frame
 PAUSE = 0.5  # seconds without pictures after which how the C-arm stands is known, even where TF comes late
 UNSEEN = 2e-3  # metres: standard deviation of breath and beat along each axis, where they were not watched
-GEOMETRY = 1e-3  # metres: the same of how well it is known where the C-arm went
+GEOMETRY = 1e-3, np.radians(0.5)  # metres and radians: the same of how well it is known where the C-arm went
 SETTLING = 1e-3  # metres: the same of how far a patient who lies still moves within a minute; a random walk
 
 
@@ -79,8 +79,8 @@ class KeptViews:
         age = self._stamp - kept.stamp
         T = inverse(kept.T_fixed_image) @ self._T_fixed_image
         T_mean = rigid(translation=(*kept.shift, 0.0)) @ T
-        sway = kept.sway + (GEOMETRY**2 + SETTLING**2 * age / 60) * np.eye(2)
-        return replace(kept.view, T_view_image=T_mean, sway=sway, age=age)
+        sway = kept.sway + (GEOMETRY[0] ** 2 + SETTLING**2 * age / 60) * np.eye(2)
+        return replace(kept.view, T_view_image=T_mean, sway=sway, twist=GEOMETRY[1], age=age)
 
     def _keep(self, candidate):
         """Keep a view instead of one from the same place; of too many, the one goes that looks most alike."""

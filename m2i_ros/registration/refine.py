@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from m2i_ros.geometry import apply
+from m2i_ros.geometry import apply, perturb
 
 # Compiled functions are called from Python only, file by file: Numba's cache does not see changes in other files.
 from m2i_ros.model.projection import fill_faces, project_vertices
@@ -14,7 +14,7 @@ from m2i_ros.registration.uncertainty import change_pivot
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
 CORRELATION = 22.0  # pixels of contour whose errors are one error
-MIN_SWAY = 1e-4  # metres: how two image frames lie to each other is never believed to be known better
+MIN_SWAY = 1e-4  # metres, and radians: how two image frames lie to each other is never believed to be known better
 STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
 WIDER = (28 / 22) ** 0.5  # than the contours' noise: so that 90 to 99% of errors lie in the 95% ellipsoid
 MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
@@ -41,7 +41,7 @@ class Fit:
     in [0, 1]; the mean over views. Of the first view: residual: root mean square distance of matched contours, pixels.
     model_share, mask_share: of the model's contour in view, and of the mask's, within `CLOSE` of the other.
     agreement: the least model_share of the other views; 1 where there are none. strain: how many standard deviations
-    the anatomy is elsewhere in another view than was expected, the most of them; 0 where there are none.
+    the anatomy is elsewhere in a kept view than was expected; 0 where there is none.
     """
 
     T_image_model: np.ndarray
@@ -261,9 +261,10 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
 
     Levenberg-Marquardt over translation along x, y and the ray through the model's centre, rotation about that centre,
     and for each view a common offset between the contours, without which a mask that is too fat pulls the model towards
-    its source. Views after the first have two unknowns more: where the anatomy, seen at another moment, or the X-ray
-    system is elsewhere in their plane by some `View.sway`. The views' normal equations add up, each weighted by its own
-    noise: their masks' errors are independent. The occluding contours are taken anew at each step.
+    its source. Views after the first have five unknowns more: where the anatomy, seen at another moment, or the X-ray
+    system is elsewhere in their plane by some `View.sway`, and turned by some `View.twist`. The views' normal equations
+    add up, each weighted by its own noise: their masks' errors are independent. The occluding contours are taken anew
+    at each step.
     """
     problem = _Problem(surface, views, T_image_model, prior)
     T, own = np.ascontiguousarray(T_image_model, dtype=np.float64), np.zeros(len(problem.precision))
@@ -329,7 +330,7 @@ class _Evidence:
 class _Problem:
     """One refinement: the contours, and the prior about the model's centre in the first view.
 
-    Unknowns: six of the pose, an offset for each view, two of sway for each but the first.
+    Unknowns: six of the pose, an offset for each view, two of sway and three of twist for each but the first.
     """
 
     def __init__(self, surface, views, T_image_model, prior):
@@ -343,16 +344,18 @@ class _Problem:
         self.prior_centre = apply(prior.T_image_model, self.centre)
         A = change_pivot(self.prior_centre, prior.T_image_model[:3, 3])
         self.W = A.T @ np.linalg.solve(prior.covariance, A)
-        self.precision = OFFSET_SIGMA**-2 * np.eye(3 * len(views) - 2)
+        self.precision = OFFSET_SIGMA**-2 * np.eye(6 * len(views) - 5)
         for v, view in enumerate(views[1:], 1):
-            own = self._sway(v, -6)
-            self.precision[own, own] = np.linalg.inv(view.sway + MIN_SWAY**2 * np.eye(2))
+            doubt = MIN_SWAY**2 * np.eye(5)
+            doubt[:2, :2] += view.sway
+            doubt[2:, 2:] += view.twist**2 * np.eye(3)
+            self.precision[self._sway(v), self._sway(v)] = np.linalg.inv(doubt)
         self.A = np.zeros((len(views), 7, 6 + len(self.precision)))
         for v, view in enumerate(views):
             self.A[v, :3, :3] = self.A[v, 3:6, 3:6] = view.T_view_image[:3, :3]
             self.A[v, 6, 6 + v] = 1
             if v:
-                self.A[v, :2, self._sway(v)] = np.eye(2)
+                self.A[v, (0, 1, 3, 4, 5), 6 + self._sway(v).start : 6 + self._sway(v).stop] = np.eye(5)
 
     def evidence(self, T, own, scale):
         count = len(self.views)
@@ -373,7 +376,8 @@ class _Problem:
         surface, view = self.surface, self.views[v]
         camera, T_view = view.camera, view.T_view_image @ T
         if v:
-            T_view[:2, 3] += own[self._sway(v, -6)]
+            x, y, *turn = own[self._sway(v)]
+            T_view = perturb(T_view, (x, y, 0.0, *turn), apply(T_view, self.centre))
         K = (camera.fx, camera.fy, camera.cx, camera.cy)
         uvz = project_vertices(surface.vertices, T_view, *K)
         if self.drawn[v] is None or np.abs(uvz[:, :2] - self.drawn[v][:, :2]).max() > STALE:
@@ -392,13 +396,14 @@ class _Problem:
         )  # fmt: skip
 
     def strain(self, own):
-        """Return how many standard deviations the other views' sways are at most."""
-        sways = [(own[at], self.precision[at, at]) for at in (self._sway(v, -6) for v in range(1, len(self.views)))]
-        return float(max((np.sqrt(sway @ precision @ sway) for sway, precision in sways), default=0.0))
+        """Return how many standard deviations the own unknowns of a kept view are from what was expected."""
+        kept = [self._sway(v) for v, view in enumerate(self.views) if view.age]
+        return max((float(np.sqrt(own[at] @ self.precision[at, at] @ own[at])) for at in kept), default=0.0)
 
-    def _sway(self, v, shift=0):
-        first = 6 + len(self.views) + 2 * (v - 1) + shift
-        return slice(first, first + 2)
+    def _sway(self, v):
+        """Return where a view after the first has its sway and twist among the own unknowns."""
+        first = len(self.views) + 5 * (v - 1)
+        return slice(first, first + 5)
 
 
 def _visible_centre(surface, T, camera):

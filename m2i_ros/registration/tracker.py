@@ -44,8 +44,8 @@ CANDIDATES = 4  # starts that a search refines
 FINALISTS = 2  # of these, refined at full size
 FIRST_SPEED = 0.03  # metres per second taken for the anatomy's until it is measured: a heart's
 SPEED_MEMORY = 1.0  # seconds: a breath is slower, but a change of speed should be noticed
-MAX_STRAIN = 3.0  # standard deviations: where the anatomy is further elsewhere in a second view, something moved
-MAX_APART = 5.0  # standard deviations of the first view's own pose from that of both views
+MAX_STRAIN = 4.0  # standard deviations: where the anatomy is further elsewhere in a kept view, something moved
+MAX_APART = 5.0  # standard deviations of the first view's own pose from that with a kept one
 WELL = 0.8  # of the model's contour explained: such a picture is worth keeping
 REACH = 3  # pixels of the quarter-size view by which a vessel may move between frames and still count as contrast
 
@@ -285,7 +285,7 @@ class Registrar:
         ]
         rival = max(others, default=0.0) / max(self._overlap(half, best.T_image_model), 1e-6)
         evidence, judgement = self._judge(best, points, full[0].camera, rival)
-        if judgement.accepted and len(full) > 1 and self._contradicts(full[0], best, prior):
+        if judgement.accepted and full[-1].age and self._contradicts(full[0], best, prior):
             judgement = DISAGREEMENT
         return self._report(best, evidence, judgement, full[0], points, stamp, State.SEARCHING)
 
@@ -353,7 +353,7 @@ class Registrar:
             return self._hold(full[0], stamp, 'contrast gone')
         if not gone:
             fit, points, evidence, judgement = self._fit(full, T, prior)
-            if judgement.accepted and len(full) > track.views and self._contradicts(full[0], fit, prior):
+            if judgement.accepted and full[-1].age and track.views == 1 and self._contradicts(full[0], fit, prior):
                 judgement = DISAGREEMENT
             if not judgement.accepted and len(full) > 1:
                 alone = self._fit(full[:1], T, prior)
@@ -402,9 +402,9 @@ class Registrar:
         return evidence, judge(evidence, self.settings)
 
     def _contradicts(self, view, fit, prior):
-        """Return whether the first view by itself has the pose elsewhere than a `Fit` of several views has it.
+        """Return whether the first view by itself has the pose elsewhere than a `Fit` with a kept one has it.
 
-        So it is where the others do not stand where they are said to: what moves along its rays costs a view little.
+        So it is where the C-arm went elsewhere than told: what moves along its rays costs the first view little.
         """
         alone = refine(self._surface, (view,), fit.T_image_model, prior, FINE_SCALES)
         apart = pose_difference(fit.T_image_model, alone.T_image_model)

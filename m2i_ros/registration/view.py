@@ -20,7 +20,8 @@ class View:
     mask: (H, W) uint8, 0 to 255: how much of a pixel is vessel, 0 outside the valid area. valid: (H, W) bool.
     T_view_image: (4, 4) from the image frame, in which the pose is sought, into this view's own: the identity for the
     first view. sway: (2, 2) square metres, covariance in its plane of how far the anatomy is elsewhere in this view
-    than T_view_image says (seen at another moment; an inexact geometry). Without meaning for the first view.
+    than T_view_image says (seen at another moment; an inexact geometry); twist: radians, standard deviation about each
+    axis of how far it is turned. Without meaning for the first view.
     age: seconds since this picture, where it is one that was kept while the C-arm turned; 0 for the frame's own.
     """
 
@@ -29,6 +30,7 @@ class View:
     camera: Camera
     T_view_image: np.ndarray = field(default_factory=lambda: np.eye(4))
     sway: np.ndarray = field(default_factory=lambda: np.zeros((2, 2)))
+    twist: float = 0.0
     age: float = 0.0
 
     @cached_property

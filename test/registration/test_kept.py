@@ -172,13 +172,13 @@ def test_a_patient_who_moved_while_nobody_looked_contradicts_the_kept_view(model
 
 
 WRONG = {
-    '1 mm and 0.3 deg': (0.0006, 0.0006, -0.0005, 0.003, -0.003, 0.003),
+    '1 mm and 0.5 deg': (0.0006, 0.0006, -0.0005, 0.005, -0.005, 0.005),
     '5 deg': (0, 0, 0, 0.05, 0.05, 0.05),
     '20 mm': (0.01, 0.01, 0.014, 0, 0, 0),
     '15 deg and 30 mm': (0.02, -0.02, 0.01, 0.15, -0.15, 0.15),
 }
 
-PLAUSIBLE = '1 mm and 0.3 deg'
+PLAUSIBLE = '1 mm and 0.5 deg'
 
 
 @pytest.mark.parametrize(('wrong', 'plausible'), [(xi, name == PLAUSIBLE) for name, xi in WRONG.items()], ids=WRONG)
@@ -233,7 +233,7 @@ def test_what_was_watched_for_long_is_expected_about_its_mean_and_no_further_tha
     assert second.T_view_image[:3, :3] == pytest.approx(plain[:3, :3])
     shift = second.T_view_image[:3, 3] - plain[:3, 3]
     assert shift == pytest.approx([*(places[-1] - places.mean(axis=0)), 0.0])
-    known = GEOMETRY**2 + SETTLING**2
+    known = GEOMETRY[0] ** 2 + SETTLING**2
     assert line @ second.sway @ line == pytest.approx(4.5e-6 + known, rel=0.02)
     across = np.array([-line[1], line[0]])
     assert across @ second.sway @ across == pytest.approx(known, rel=1e-6)
@@ -241,7 +241,7 @@ def test_what_was_watched_for_long_is_expected_about_its_mean_and_no_further_tha
 
 def test_of_what_was_hardly_watched_two_unknown_moments_are_doubted(view):
     second = kept_of(view, np.array([0.0, 0.0]), np.zeros((2, 2)), PAUSE + 0.2)
-    assert np.diag(second.sway) == pytest.approx(2 * UNSEEN**2 + GEOMETRY**2, rel=0.02)
+    assert np.diag(second.sway) == pytest.approx(2 * UNSEEN**2 + GEOMETRY[0] ** 2, rel=0.02)
 
 
 def test_the_view_that_looks_most_across_is_taken_and_no_more_than_a_few_are_kept(view):

@@ -70,7 +70,7 @@ def test_all_unknowns_move_the_second_picture_as_the_normal_equations_say(
     T_view = rigid(rng.normal(size=3), rng.normal(size=3) * 0.02) @ T_second
     problem = _Problem(surface, (views[0], replace(views[1], T_view_image=T_view)), T_truth, prior(T_truth, model))
     point, pivot, scale = model.vertices[rng.integers(len(model.vertices))], apply(T_truth, problem.centre), 3.0
-    normal, camera, own = np.array([0.6, -0.8]), second_camera, np.array([0.1, 0.4, 2e-3, -1e-3])
+    normal, camera, own = np.array([0.6, -0.8]), second_camera, np.array([0.1, 0.4, 2e-3, -1e-3, 0, 0, 0])
     sway = np.array([own[2], own[3], 0])
     x = apply(T_view, apply(T_truth, point)) + sway
     if x[2] < 0.2:
@@ -79,14 +79,17 @@ def test_all_unknowns_move_the_second_picture_as_the_normal_equations_say(
 
     def cost(step):
         T = perturb(T_truth, step[:6], pivot)
-        u = camera.project(apply(T_view, apply(T, point)) + sway + [step[8], step[9], 0])
+        T_own = T_view @ T
+        T_own = perturb(T_own, [step[8], step[9], 0, *step[10:]], apply(T_own, problem.centre))
+        u = camera.project(apply(T_own, point) + sway)
         r2 = (normal @ (u - q) + own[1] + step[7]) ** 2
         return 0.5 * scale**2 * r2 / (scale**2 + r2)
 
     H, g = np.zeros((7, 7)), np.zeros(7)
     at = apply(T_view, pivot) + sway
     _add(np.r_[x, camera.project(x), normal, 1.0], *q, at, camera.fx, camera.fy, own[1], scale, 1.0, H, g)
-    direction = rng.normal(size=10) * np.r_[np.full(3, 1e-3), np.full(3, 1e-2), 1.0, 1.0, 1e-3, 1e-3]
+    sizes = np.r_[np.full(3, 1e-3), np.full(3, 1e-2), 1.0, 1.0, 1e-3, 1e-3, np.full(3, 1e-2)]
+    direction = rng.normal(size=13) * sizes
     numeric = (cost(1e-4 * direction) - cost(-1e-4 * direction)) / 2e-4
     assert numeric == pytest.approx((problem.A[1].T @ g) @ direction, rel=1e-4, abs=1e-7)
 
