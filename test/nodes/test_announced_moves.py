@@ -71,12 +71,12 @@ def test_a_move_that_tf_tells_is_followed_and_what_was_seen_before_is_a_second_v
     assert states(3, 200 * SECOND, BEFORE)[-1] == 'tracking'
     # TF may come after its picture: the next one makes up for it. Untold, it is doubted for longer and then lost.
     assert states(4, 200 * SECOND + SECOND // 5, AFTER)[-1] == 'tracking'
-    # It turns back while there is no contrast.
-    assert statuses(4, 201 * SECOND, AFTER)[-1]['state'] == 'tracking'
-    statuses(3, 201 * SECOND + SECOND // 3, BEFORE, contrast=False)
-    last = statuses(4, 201 * SECOND + 2 * SECOND // 3, BEFORE)[-1]
+    # It turns back while there is no contrast. Enough frames that TF is known of some, however late it comes.
+    assert states(8, 201 * SECOND, AFTER)[-1] == 'tracking'
+    states(3, 201 * SECOND + 3 * SECOND // 5, BEFORE, contrast=False)
+    last = statuses(8, 202 * SECOND, BEFORE)[-1]
     assert (last['state'], last['views'], last['second']) == ('tracking', '2', '')
-    assert 0.3 < float(last['second_age_s']) < 1
+    assert 0.5 < float(last['second_age_s']) < 1.5
     driver.close(graph)
 
 
