@@ -32,7 +32,7 @@ def model_file(model, tmp_path_factory):
     return path
 
 
-def test_a_move_that_tf_tells_is_followed_and_what_was_seen_before_is_a_second_view(graph, start, model, model_file):
+def test_a_move_that_tf_tells_is_followed_and_without_tf_it_goes_on(graph, start, model, model_file):
     parameters = {'model.path': model_file, 'frames.fixed': 'table', **reliable('/image', '/vessel/mask')}
     node = start('registration_node', **parameters)
     status = graph.collect(DiagnosticStatus, 'registration/status')
@@ -42,10 +42,10 @@ def test_a_move_that_tf_tells_is_followed_and_what_was_seen_before_is_a_second_v
     def pose(c_arm, table):
         return c_arm.T_image_isocentre @ rigid(translation=table - model.centroid)
 
-    def statuses(count, begin, view, told=True, contrast=True):
-        """Return the status of so many frames, {key: value}, sent 1/15 s apart from `begin` (ns) on."""
+    def states(count, begin, view, told=True):
+        """Return the states of so many frames, sent 1/15 s apart from `begin` (ns) on."""
         c_arm, table = view
-        mask = silhouette(model, pose(*view), CAMERA) * np.uint8(contrast)
+        mask = silhouette(model, pose(*view), CAMERA)
         sent = [begin + i * SECOND // 15 for i in range(count)]
         for stamp in sent:
             if told:
@@ -57,11 +57,8 @@ def test_a_move_that_tf_tells_is_followed_and_what_was_seen_before_is_a_second_v
                 tf.publish(TFMessage(transforms=transforms))
             driver.send(stamp, np.full(mask.shape, 128, np.uint8), CAMERA, mask)
         graph.wait(lambda: set(sent) <= {values(s)['stamp'] for s in status}, 'the status of every frame', 120)
-        found = {values(s)['stamp']: values(s) for s in status}
+        found = {values(s)['stamp']: values(s)['state'] for s in status}
         return [found[stamp] for stamp in sent]
-
-    def states(*arguments, **settings):
-        return [each['state'] for each in statuses(*arguments, **settings)]
 
     driver.send_initial_pose(pose(*BEFORE))
     for turn in range(20):  # camera_info and initialpose may come after the first pictures
@@ -71,12 +68,6 @@ def test_a_move_that_tf_tells_is_followed_and_what_was_seen_before_is_a_second_v
     assert states(3, 200 * SECOND, BEFORE)[-1] == 'tracking'
     # TF may come after its picture: the next one makes up for it. Untold, it is doubted for longer and then lost.
     assert states(4, 200 * SECOND + SECOND // 5, AFTER)[-1] == 'tracking'
-    # It turns back while there is no contrast. Enough frames that TF is known of some, however late it comes.
-    assert states(8, 201 * SECOND, AFTER)[-1] == 'tracking'
-    states(3, 201 * SECOND + 3 * SECOND // 5, BEFORE, contrast=False)
-    last = statuses(8, 202 * SECOND, BEFORE)[-1]
-    assert (last['state'], last['views'], last['second']) == ('tracking', '2', '')
-    assert 0.5 < float(last['second_age_s']) < 1.5
     driver.close(graph)
 
 
