@@ -88,12 +88,13 @@ class _Curve:
     beside: np.ndarray
 
     def at(self, stamp):
-        """Return how far the point will have moved (2,), and the variance of each component."""
+        """Return how far the point will have moved (2,), and the variances of each component: if the periods stay, and
+        what their change adds."""
         later = stamp - self.stamp
         basis = _basis(np.array([later]), self.breath, self.beat, HARMONICS)[0]
         shift = basis @ self.weights + np.exp(-later / PULL) * self.beside
         late = DRIFT * later * self._speed()
-        return shift, float(basis @ self.posterior @ basis) + late**2
+        return shift, float(basis @ self.posterior @ basis), late**2
 
     def _speed(self):
         """Return the root mean square speed, metres per second, in each direction."""
@@ -152,14 +153,14 @@ class Motion:
         where nothing periodic is to be seen."""
         if self._curve is None or self._trials < TRIALS or self._erred > self._still:
             return None
-        shift, variance = self._curve.at(stamp)
-        return shift, float(np.sqrt(variance * max(1.0, self._ratio)))
+        shift, variance, late = self._curve.at(stamp)
+        return shift, float(np.sqrt(variance * max(1.0, self._ratio) + late))
 
     def _try(self, curve, stamp, T_image_model):
         if stamp > curve.stamp + 2 * TRIAL:
             return  # unseen in between
         came = np.subtract(*_places(np.stack([T_image_model, curve.T_image_model]), curve.point))
-        shift, variance = curve.at(stamp)
+        shift, variance, _ = curve.at(stamp)
         erred = ((shift - came) ** 2).sum() / 2
         self._trials = min(self._trials + 1, 4 * TRIALS)
         share = 1 / self._trials
