@@ -34,12 +34,12 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog='benchmark', description=__doc__)
     jobs = parser.add_subparsers(dest='job', required=True)
     job = jobs.add_parser('segmentation', help='milliseconds a picture, by engine and size')
-    job.add_argument('--engines', nargs='+', default=['openvino', 'onnxruntime', 'torch'])
+    job.add_argument('--engines', nargs='+', default=None, help='default: those whose file the weights have')
     job.add_argument('--sizes', nargs='+', type=int, default=[256, 512, 1024], help='sides in pixels')
     job.add_argument('--frames', type=int, default=20, help='pictures timed for each figure (default: %(default)s)')
     job.set_defaults(run=_segmentation)
     job = jobs.add_parser('networks', help="milliseconds of the weights' network beside the paper's (R64), same run")
-    job.add_argument('--engines', nargs='+', default=None, help='default: those installed')
+    job.add_argument('--engines', nargs='+', default=None, help='default: those installed, in float32')
     job.add_argument('--size', type=int, default=512, help='side of the picture in pixels (default: %(default)s)')
     job.add_argument('--rounds', type=int, default=5, help='both networks, one after the other (default: %(default)s)')
     job.set_defaults(run=_networks)
@@ -79,10 +79,11 @@ def main(argv=None):
 
 
 def _segmentation(arguments):
-    rows = []
+    rows, weights = [], find(arguments.weights)
+    engines = arguments.engines or [name for name, kind in ENGINES.items() if weights.file(kind.reads).is_file()]
     with progress_bar() as progress:
-        task = progress.add_task('timing', total=len(arguments.engines) * len(arguments.sizes))
-        for engine in arguments.engines:
+        task = progress.add_task('timing', total=len(engines) * len(arguments.sizes))
+        for engine in engines:
             for size in arguments.sizes:
                 rows.append(_time_engine(engine, size, arguments))
                 progress.advance(task)
@@ -121,7 +122,9 @@ def _time_engine(engine, size, arguments):
 
 def _networks(arguments):
     own = find(arguments.weights)
-    engines = arguments.engines or [name for name in ENGINES if find_spec(name)]
+    engines = arguments.engines or [
+        name for name, kind in ENGINES.items() if kind.reads != 'int8' and find_spec(kind.library)
+    ]
     rows = []
     with tempfile.TemporaryDirectory() as folder, progress_bar() as progress:
         networks = {own.name: own, 'R64': random_weights(Path(folder), PAPER_NETWORK)}

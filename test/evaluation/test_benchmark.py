@@ -36,7 +36,7 @@ def test_networks_are_timed_side_by_side_with_what_they_cost(tmp_path, monkeypat
 
 
 def test_the_papers_network_costs_what_its_layers_add_up_to(tmp_path):
-    weights = Weights('R64', tmp_path, tmp_path, benchmark.PAPER_NETWORK, 8, 0.5)
+    weights = Weights('R64', tmp_path / 'R64.md', benchmark.PAPER_NETWORK, 8, 0.5)
     count, gflop = 0, 0.0
     # (inputs, outputs, kernel, side of the output) of every convolution, at 64x64.
     units = [(1, 64, 64), (64, 128, 32), (128, 256, 16), (256, 512, 8), (768, 256, 16), (384, 128, 32), (192, 64, 64)]
