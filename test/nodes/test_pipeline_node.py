@@ -8,6 +8,7 @@ from sensor_msgs.msg import Image
 from tf2_msgs.msg import TFMessage
 
 from m2i_ros.ros.images import grey_from_image
+from m2i_ros.segmentation.engines import ENGINES
 
 SECOND = 10**9
 
@@ -102,7 +103,7 @@ def test_the_diagnostics_tell_rate_latency_engine_and_weights(graph, driver, nod
     graph.wait(lambda: health, 'diagnostics')
     told = values(health[0].status[0])
     assert health[0].status[0].name == 'pipeline_node'
-    assert told['engine'] in ('openvino', 'onnxruntime', 'torch')
+    assert told['engine'] in ENGINES
     assert len(told['weights_hash']) == 64
     assert float(told['latency_p50_ms']) <= float(told['latency_p99_ms'])
     assert int(told['frames']) > 0 and told['drops'] == '0'
