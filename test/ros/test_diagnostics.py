@@ -41,6 +41,7 @@ def test_the_status_of_a_registration_holds_every_figure():
         'residual_mm': '0.25',
         'views': '1',
         'second': '',
+        'second_age_s': 'nan',
         'latency_ms': '50',
         'segmentation_ms': '20',
         'registration_ms': 'nan',
