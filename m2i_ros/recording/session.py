@@ -149,10 +149,9 @@ class Session:
     def diagnosis(self, who, values):
         """Note one status of `/diagnostics`; values: its {key: value}, as text."""
         self._engine.update({key: values[key] for key in ('engine', 'weights', 'weights_hash') if values.get(key)})
-        if not _number(values, 'rate_hz'):
-            return  # nothing flows: what the node takes while it waits is not what it takes
+        waits = _number(values, 'rate_hz') == 0  # nothing flows: what it takes now is not what it takes at work
         for key, load in self._load.items():
-            if math.isfinite(value := _number(values, key)):
+            if not (waits and key == 'cpu_percent') and math.isfinite(value := _number(values, key)):
                 load.setdefault(who, array('d')).append(value)
 
     def complete(self):

@@ -31,6 +31,8 @@ def export(checkpoint, name, folder, text='', threshold=None):
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({'network': network.config, 'state_dict': network.state_dict()}, folder / f'{name}.pt')
     (folder / f'{name}.onnx').write_bytes(to_onnx(network))
+    # Of the weights that had this name before: engines would run them in place of these.
+    (folder / f'{name}.int8.onnx').unlink(missing_ok=True)
     front = {
         'license': 'Apache-2.0',
         'network': network.config,

@@ -71,6 +71,12 @@ def test_what_costs_too_much_is_not_written(trained, monkeypatch):
     assert trained.card.read_bytes() == before
 
 
+def test_weights_exported_anew_are_not_run_as_the_ones_before(trained, tmp_path):
+    quantize(trained.card, ['iliofemoral'], 1)
+    export(tmp_path / 'checkpoint.pt', 'disc', tmp_path)
+    assert make_engine('auto', weights.find(trained.card), 1)[0] == 'openvino'
+
+
 def test_the_weights_asked_for_are_left_as_they_were(trained, tmp_path):
     before = {kind: trained.file(kind).read_bytes() for kind in ('onnx', 'pt')}
     quantize(trained.card, ['iliofemoral'], 1)
