@@ -40,7 +40,7 @@ def quantize(weights, anatomies, patients, frames=24, report=lambda line: None):
     found = find(weights)
     report(f'ranges from {frames} simulated frames')
     pairs = simulated_pairs(frames, SIZE, [found.multiple, 5], phantoms=0.5)
-    rounded = _rounded(found.file('onnx'), collate(pairs)[0].numpy())
+    rounded = _rounded(found.file('onnx'), collate(pairs, found.pictures)[0].numpy())
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / found.card.name
         trial.write_bytes(found.card.read_bytes())
