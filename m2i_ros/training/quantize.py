@@ -61,6 +61,8 @@ def compare(weights, views, report=lambda line: None):
     segmenters = [Segmenter(weights, engine, polarity='dark') for engine in ('openvino', 'openvino_int8')]
     scores = []
     for view in views:
+        for segmenter in segmenters:
+            segmenter.reset()
         for picture in view.pictures():
             if picture.truth.any():
                 masks = [segmenter.segment(picture.image).mask for segmenter in segmenters]
