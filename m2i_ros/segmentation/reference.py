@@ -11,14 +11,18 @@ EMPTY = 0.005
 # and so many are kept, over a breath.
 IN_A_ROW, KEPT = 8, 8
 # Side of the reduced pictures that are compared, in pixels, and the correlation below which a scene is another one.
-SIDE, SAME_SCENE = 64, 0.5
+SIDE, SAME_SCENE = 128, 0.5
+# A scene that has moved as a whole is followed: pixels of the picture from which it is worth it, and the share of all
+# that must speak for it (of the phase correlation).
+LEAST_SHIFT, SURE = 1.0, 0.1
 
 
 class References:
     """Follows a stream of pictures and tells which earlier one shows the same without contrast: `nearest(image)`.
 
-    The nearest is the one that breath and beat have left most alike (re-masking). A stream's first picture counts at
-    once, if it is empty. The same pictures since `reset` get the same answers.
+    The nearest is the one that breath and beat have left most alike (re-masking), moved as a whole to where the scene
+    is now (pixel shift). A stream's first picture counts at once, if it is empty. The same pictures since `reset` get
+    the same answers.
     """
 
     def __init__(self):
@@ -31,7 +35,10 @@ class References:
         self._row, self._begun = 0, False
 
     def nearest(self, image):
-        """Return the reference (H, W), of the picture's own type, that is most like it; None where there is none."""
+        """Return the reference (H, W), of the picture's own type, that is most like it; None where there is none.
+
+        What a moved reference does not show is as in the picture: nothing changed there.
+        """
         if not self._kept:
             return None
         small = _reduced(image)
@@ -40,7 +47,17 @@ class References:
             for picture, other in self._kept
         ]
         best = int(np.argmax(alike))
-        return self._kept[best][0] if alike[best] > SAME_SCENE else None
+        if alike[best] <= SAME_SCENE:
+            return None
+        reference, other = self._kept[best]
+        window = cv2.createHanningWindow(small.shape[::-1], cv2.CV_32F)
+        # On a copy: it works in its arguments' own memory.
+        shift, sure = cv2.phaseCorrelate(other.copy(), small, window)
+        shift = np.array(shift) * image.shape[1] / small.shape[1]
+        if sure < SURE or np.hypot(*shift) < LEAST_SHIFT:
+            return reference
+        matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+        return cv2.warpAffine(reference, matrix, image.shape[::-1], dst=image.copy(), borderMode=cv2.BORDER_TRANSPARENT)
 
     def add(self, image, vessels):
         """Take note of the stream's next picture (H, W) and of the `VesselMask` found in it."""

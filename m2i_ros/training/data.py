@@ -23,8 +23,8 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.pgm')
 AHEAD = 24
 # Share of the simulated frames, each time they are shown, that have no reference: the network must do without one, too.
 NO_REFERENCE = 0.4
-# Share of the others whose reference was taken before the table moved, by up to a quarter of a side: it is of no use.
-MOVED = 0.06
+# Share of the others whose reference was taken before patient or table moved: by a pixel to a quarter of a side.
+MOVED = 0.25
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,9 @@ class TrainingBatches(IterableDataset):
                 if self._pictures == 1 or rng.uniform() < NO_REFERENCE:
                     reference = None
                 elif rng.uniform() < MOVED:
-                    reach = stream.size // 4
-                    reference = np.roll(reference, rng.integers(-reach, reach + 1, 2), (0, 1))
+                    way = rng.normal(size=2)
+                    moved = np.exp(rng.uniform(0, np.log(stream.size / 4))) * way / np.hypot(*way)
+                    reference = np.roll(reference, np.rint(moved).astype(int), (0, 1))
                 pictures.append(augment(image, mask, stream.size, rng, reference=reference))
             for i in rng.integers(len(self._real), size=stream.real) if stream.real else []:
                 pictures.append(augment(*self._real[i], stream.size, rng, strong=True))

@@ -1,5 +1,6 @@
 """The picture without contrast that the others are compared with."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ def vessels(share, shape=SHAPE):
     return VesselMask(mask, np.ones(shape, bool))
 
 
-NONE, SOME = vessels(0.0), vessels(0.05)
+NONE, SOME, NONE_WIDE = vessels(0.0), vessels(0.05), vessels(0.0, (256, 256))
 
 
 def test_without_a_picture_there_is_no_reference():
@@ -80,6 +81,23 @@ def test_a_picture_of_another_size_or_type_has_none(other):
     references = References()
     references.add(scene(), NONE)
     assert references.nearest(other) is None
+
+
+def test_a_scene_that_moved_as_a_whole_is_followed():
+    """The table has moved; what comes into view was not seen before, and counts as unchanged."""
+    rng = np.random.default_rng(4)
+    wide = cv2.GaussianBlur(rng.uniform(0, 255, (300, 300)).astype(np.float32), (0, 0), 16)
+    wide = ((wide - wide.min()) / np.ptp(wide) * 255).astype(np.uint8)
+    before, now = wide[20:276, 30:286], wide[8:264, 44:300]
+    now = now.copy()
+    now[100:120, 60:200] //= 2
+    references = References()
+    references.add(before, NONE_WIDE)
+    change = now.astype(int) - references.nearest(now)
+    vessel = np.zeros(now.shape, bool)
+    vessel[98:122, 58:202] = True
+    assert np.abs(change[~vessel]).max() < 12
+    assert np.median(change[101:119, 61:199]) < -40
 
 
 def test_a_reset_forgets():
