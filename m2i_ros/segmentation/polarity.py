@@ -17,7 +17,7 @@ FIRST_SURE, NEXT_SURE, NEXT_FRAMES = 0.4, 1.2, 3
 # Change below this is noise; in standard deviations of the picture.
 LEAST_CHANGE = 0.02
 # Share of the picture that must be more vessel shown bright than it is shown dark, for the rarer to be believed.
-LEAST_VESSEL = 0.001
+LEAST_VESSEL = 0.005
 # Share of the way that the remembered extremes go towards each frame: what moved some 100 frames ago is forgotten.
 FORGETTING = 0.01
 # Correlation of two frames: of one scene above the first, of one picture displayed the other way below the second.

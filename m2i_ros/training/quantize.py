@@ -64,8 +64,8 @@ def compare(weights, views, report=lambda line: None):
         for segmenter in segmenters:
             segmenter.reset()
         for picture in view.pictures():
+            masks = [segmenter.segment(picture.image).mask for segmenter in segmenters]
             if picture.truth.any():
-                masks = [segmenter.segment(picture.image).mask for segmenter in segmenters]
                 scores.append([[metric(mask, picture.truth) for mask in masks] for metric in (dice, cldice)])
         report(f'{view.name}: {len(scores)} frames with vessels so far')
     means = np.mean(scores, axis=0).round(4).tolist()

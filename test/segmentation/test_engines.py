@@ -39,7 +39,7 @@ def test_the_shipped_weights_find_the_same_vessels_in_integers():
 
 
 def test_the_shipped_weights_give_the_same_probability_on_every_engine():
-    image = np.random.default_rng(2).random((1, 1, 64, 96), dtype=np.float32)
+    image = np.random.default_rng(2).random((1, weights.find('default').pictures, 64, 96), dtype=np.float32)
     found = weights.find('default')
     _, reference = engines.make_engine('torch', found, 1)
     name, engine = engines.make_engine('openvino', found, 1)

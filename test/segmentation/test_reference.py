@@ -140,6 +140,26 @@ def test_weights_for_one_picture_are_shown_no_reference(exported, contrast_comes
     assert not segmenter.info['reference']
 
 
+def test_the_shipped_weights_see_in_a_stream_what_they_miss_in_a_picture():
+    from m2i_ros.evaluation.metrics import dice
+    from m2i_ros.simulation import Phantom
+
+    phantom = Phantom('iliofemoral', 5)
+    before, washing = phantom[0], phantom[round((phantom.injections[0] + phantom.plateau + 1.7) * phantom.frame_rate)]
+    with_reference, without = Segmenter(threads=2, polarity='dark'), Segmenter(polarity='dark', reference=False)
+    assert with_reference.info['reference'] and not without.info['reference']
+    scores = []
+    for segmenter in (with_reference, without):
+        segmenter.segment(before.image)
+        scores.append(dice(segmenter.segment(washing.image).mask, washing.mask))
+    assert scores[0] > 0.8
+    assert scores[0] > scores[1]
+    # A picture of another plane is compared with that plane's own.
+    with_reference.segment_beside(before.image)
+    beside = with_reference.segment_beside(washing.image).mask
+    assert dice(beside, washing.mask) == pytest.approx(scores[0], abs=0.02)
+
+
 def test_bright_contrast_is_compared_like_dark(contrast_comes):
     masks = []
     for polarity, pictures in (('dark', contrast_comes), ('bright', [~p for p in contrast_comes])):
