@@ -5,7 +5,7 @@ from scipy import fft
 from scipy.special import ndtri
 
 from m2i_ros.geometry import apply, perturb
-from m2i_ros.model.projection import fill_faces, project_vertices
+from m2i_ros.model.projection import fill_silhouette, project_vertices
 
 
 class PriorProposer:
@@ -104,7 +104,7 @@ def _overlaps(surface, poses, view, limit):
     canvas = np.zeros((len(poses), *shape), np.uint8)
     for T, picture in zip(poses, canvas):
         uvz = project_vertices(surface.vertices, T, camera.fx, camera.fy, camera.cx + pad_x, camera.cy + pad_y)
-        fill_faces(uvz, surface.faces, picture)
+        fill_silhouette(uvz, surface.faces, *surface.edges, picture)
     moving = np.conj(fft.rfft2((canvas > 0).astype(np.float32), workers=2))
 
     reach_y, reach_x = int(min(pad_y, limit)), int(min(pad_x, limit))
