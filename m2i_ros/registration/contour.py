@@ -94,7 +94,7 @@ class MaskContour:
         return -(-self.inside.shape[1] // CELL)
 
 
-def mask_contour(mask, valid, max_points=800):
+def mask_contour(mask, valid, max_points):
     """Return the `MaskContour` of a mask (H, W) uint8, 0 to 255 (between them: partly covered pixels).
 
     Every side between a vessel pixel and another gives a point (if they are too many, every so manieth), moved along

@@ -11,6 +11,7 @@ from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.contour import mask_contour
 
 FULL = 512  # pixels: a larger picture is reduced until its longer side has this
+POINTS = 800 / FULL  # of the contour for each pixel of a picture's longer side, at most
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class View:
     @cached_property
     def contour(self):
         """The mask's `MaskContour`."""
-        return mask_contour(self.mask, self.valid)
+        return mask_contour(self.mask, self.valid, round(POINTS * max(self.mask.shape)))
 
     def reduced(self, factor):
         """Return the view at `factor` (0 to 1) times the size."""
