@@ -166,9 +166,9 @@ def _crack_points(mask, sides, every, along, across):
         of_x, of_y = (along, across) if dx else (across, along)
         level[:] = 0
         slope[:] = 0
-        for j in range(8):
+        for j in range(7 + dy):  # along the picture's border the eighth lies outside of it
             row = mask[y - REACH + j, x - REACH : x - REACH + 8]
-            for i in range(8):
+            for i in range(len(row)):
                 level[i] += of_y[0, j] * row[i]
                 slope[i] += of_y[1, j] * row[i]
         here, gx, gy = 0.0, 0.0, 0.0

@@ -52,7 +52,7 @@ class View:
 
     def overlap(self, surface, T_image_model):
         """Return Dice, recall and precision of the projected surface against the mask, NaN where a sum is empty."""
-        model = silhouette(surface, self.T_view_image @ T_image_model, self.camera).view(bool) & self.valid
+        model = silhouette(surface, self.T_view_image @ T_image_model, self.camera).astype(bool) & self.valid
         vessel = (self.mask >> 7).view(bool)
         common, model, vessel = (float(np.count_nonzero(a)) for a in (model & vessel, model, vessel))
         with np.errstate(invalid='ignore'):

@@ -59,6 +59,14 @@ def test_of_a_long_contour_every_so_manieth_point_stands_for_the_others():
     assert np.diff(angles).max() < 0.5
 
 
+def test_the_picture_may_be_as_small_as_its_border():
+    for size in range(1, 12):
+        mask = np.zeros((size, size), np.uint8)
+        mask[: size // 2] = 255
+        contour = mask_contour(mask, np.ones(mask.shape, bool), 800)
+        assert np.abs(contour.points[:, 1] - (size // 2 - 0.5)).max(initial=0) < 0.3
+
+
 def test_an_empty_mask_has_no_contour():
     assert len(mask_contour(np.zeros((40, 40), np.uint8), np.ones((40, 40), bool), 800).points) == 0
 
