@@ -6,8 +6,6 @@ from functools import cached_property
 
 import numpy as np
 
-from m2i_ros.model.projection import mesh_edges
-
 
 @dataclass(frozen=True)
 class Centreline:
@@ -58,6 +56,8 @@ class VesselModel:
     @cached_property
     def edges(self):
         """What `projection.mesh_edges` says of the faces."""
+        from m2i_ros.model.projection import mesh_edges  # compiled code: not where nothing is drawn
+
         return mesh_edges(self.faces)
 
     @cached_property
