@@ -11,7 +11,7 @@ from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.contour import mask_contour
 
 FULL = 512  # pixels: a larger picture is reduced until its longer side has this
-POINTS = 800 / FULL  # of the contour for each pixel of a picture's longer side, at most
+POINTS = 1200 / FULL  # of the contour for each pixel of a picture's longer side, at most
 
 
 @dataclass(frozen=True)
