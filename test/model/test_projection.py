@@ -1,5 +1,6 @@
 """What the X-ray system sees of a surface."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,7 +102,8 @@ def test_what_is_covered_is_what_any_face_covers(size):
 def test_a_picture_as_displayed_is_the_mirror_image(values):
     mesh = surface(trimesh.creation.box((0.05, 0.03, 0.08)))
     T = rigid(np.array(values[:3]), (0.03 * values[3], 0.02 * values[4], 0.8 + 0.03 * values[5]))
-    a, b = silhouette(mesh, T, CAMERA), silhouette(mesh, T, CAMERA.flipped())[:, ::-1]
+    camera = replace(CAMERA, cx=149.637)  # so that a box that stands straight has no edge along a column's centres
+    a, b = silhouette(mesh, T, camera), silhouette(mesh, T, camera.flipped())[:, ::-1]
     # A pixel whose centre lies on an edge may fall on either side of it.
     assert np.count_nonzero(a != b) <= 2
 
