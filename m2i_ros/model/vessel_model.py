@@ -54,6 +54,13 @@ class VesselModel:
     source: str = field(default='', compare=False)
 
     @cached_property
+    def edges(self):
+        """What `projection.mesh_edges` says of the faces."""
+        from m2i_ros.model.projection import mesh_edges  # compiled code: not where nothing is drawn
+
+        return mesh_edges(self.faces)
+
+    @cached_property
     def centroid(self):
         """The mean of the vertices, (3,) metres."""
         return self.vertices.mean(axis=0)

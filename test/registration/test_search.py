@@ -1,12 +1,16 @@
 """Where a search starts, and how it shifts."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from trees import ray_cast
 
 from m2i_ros.geometry import apply, perturb, pose_difference
+from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.contour import ContourSurface
 from m2i_ros.registration.refine import Prior
-from m2i_ros.registration.search import PriorProposer, best_shifts
+from m2i_ros.registration.search import PriorProposer, _overlaps, best_shifts
 from m2i_ros.registration.uncertainty import isotropic
 from m2i_ros.registration.view import View
 
@@ -39,6 +43,23 @@ def test_a_start_is_shifted_to_where_the_mask_is(T_truth, model, camera):
             error = apply(T, model.centroid) - apply(T_truth, model.centroid)
             assert np.abs(error[:2]).max() < pixel and abs(error[2]) < 1e-9
         assert (overlaps > 0.85).all()
+
+
+def test_overlaps_are_those_of_the_shifted_silhouette_within_the_valid_part(T_truth, model, camera):
+    surface = ContourSurface.from_model(model, 1000)
+    valid = np.ones((camera.height, camera.width), bool)
+    valid[:, :90] = False
+    mask = np.where(valid, ray_cast(model.centreline, T_truth, camera), 0).astype(np.uint8)
+    view = View(mask, valid, camera).reduced(0.125)
+    away = perturb(T_truth, (0.02, -0.03, 0, 0, 0, 0.1), T_truth[:3, 3])
+    overlaps, rows, columns = _overlaps(surface, away[None], view, limit=12)
+    wide = replace(view.camera, width=192, height=192, cx=view.camera.cx + 64, cy=view.camera.cy + 64)
+    drawn = silhouette(surface, away, wide) > 0
+    vessel = view.mask / 255
+    for row, column in [(-12, -12), (-3, 7), (0, 0), (5, -8), (12, 12)]:
+        moved = drawn[64 - row : 128 - row, 64 - column : 128 - column] & view.valid
+        dice = 2 * vessel[moved].sum() / (vessel.sum() + moved.sum())
+        assert overlaps[0, rows == row, columns == column] == pytest.approx(dice, abs=1e-6)
 
 
 def test_a_start_is_not_shifted_beyond_the_limit(T_truth, model, camera):
