@@ -10,14 +10,13 @@ from m2i_ros.geometry import apply, perturb
 # Compiled functions are called from Python only, file by file: Numba's cache does not see changes in other files.
 from m2i_ros.model.projection import fill_faces, project_vertices
 from m2i_ros.registration.contour import occluding_contour
-from m2i_ros.registration.uncertainty import change_pivot
+from m2i_ros.registration.uncertainty import change_pivot, contour_variance
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
 CORRELATION = 22.0  # pixels of contour whose errors are one error
 MIN_SWAY = 1e-4  # metres, and radians: how two image frames lie to each other is never believed to be known better
 STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
-WIDER = (28 / 22) ** 0.5  # than the contours' noise: so that 90 to 99% of errors lie in the 95% ellipsoid
-MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
+WIDER = 2.0  # than residuals say, which the fit made small: so that 90 to 99% of errors lie in the 95% ellipsoid
 CLOSE = 3.0  # pixels within which a contour counts as explained
 ENOUGH = 0.1  # a step that gains less, in log likelihood, ends a scale: under half of a standard deviation
 DEPTH = 1.5  # pixels: contrast is looked for within the model's wall at one to four times this
@@ -285,7 +284,7 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
             if gain < ENOUGH:
                 break
 
-    weights = evidence.weights(WIDER * np.maximum(evidence.noise(), MIN_NOISE))
+    weights = 1 / (WIDER * problem.variances(T, own))
     _, information, _ = problem.posterior(T, own, evidence, weights)
     A = change_pivot(apply(T, problem.centre), T[:3, 3])
     return Fit(
@@ -314,13 +313,6 @@ class _Evidence:
     model_shares: np.ndarray
     mask_shares: np.ndarray
     silent: np.ndarray
-
-    def noise(self):
-        """Return the pixels of error that would explain the robust costs: matched and unmatched contour alike.
-
-        But for what has no match since contrast fills a part of the model only: it says nothing of the pose.
-        """
-        return self.scale * np.sqrt((self.costs - self.silent) / np.maximum(1 - self.costs, 1e-9))
 
     def weights(self, noise):
         """Return how many independent pieces of contour there are, over the variance of each: noise (V,) in pixels."""
@@ -386,6 +378,13 @@ class _Problem:
             self.drawn[v] = uvz
         inside = view.contour.inside
         return T_view, occluding_contour(surface.faces, surface.normals, T_view, *K, uvz, self.pictures[v], inside)
+
+    def variances(self, T, own):
+        """Return the `contour_variance` (V,) of each view's residuals at a pose with its own unknowns."""
+        if self.seen[0][0] is not T:  # a step that was not taken
+            self.seen = (T, own), [self._occluding_contour(v, T, own) for v in range(len(self.views))]
+        seen = zip(self.views, self.seen[1], own)
+        return np.array([contour_variance(samples, view.contour, offset) for view, (_, samples), offset in seen])
 
     def posterior(self, T, own, evidence, weights):
         """Return the negative log likelihood, its information (n, n) and gradient (n,); see `_posterior`."""
