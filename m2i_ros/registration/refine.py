@@ -19,7 +19,6 @@ STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still te
 WIDER = 2.0  # than residuals say, which the fit made small: so that 90 to 99% of errors lie in the 95% ellipsoid
 CLOSE = 3.0  # pixels within which a contour counts as explained
 ENOUGH = 0.1  # a step that gains less, in log likelihood, ends a scale: under half of a standard deviation
-DEPTH = 1.5  # pixels: contrast is looked for within the model's wall at one to four times this
 ALIGNED = 0.5  # cosine between normals above which two pieces of contour may match
 
 
@@ -119,33 +118,26 @@ def _add(sample, qu, qv, pivot, fx, fy, offset, scale, weight, H, g):
 
 
 @njit(cache=True, nogil=True)
-def _normal_equations(
-    samples, points, normals, lengths, mask, silhouette, pivot, fx, fy, offset, scale, H, g
-):  # fmt: skip
+def _normal_equations(samples, points, normals, lengths, pivot, fx, fy, offset, scale, H, g):
     """Fill the normal equations H (7, 7) and g (7,) of the squared residuals; return cost and statistics.
 
     Both directions count alike: from each contour the mean over its length. Returned: robust cost in [0, 1], effective
-    length in pixels of contour, root mean square of close residuals in pixels, shares of model and mask explained, and
-    the part of the cost that partial filling explains: of model contour without contrast, of mask contour within the
-    model.
-    mask, silhouette: (H, W) uint8.
+    length in pixels of contour, root mean square of close residuals in pixels, shares of model and mask explained.
     """
     H[:] = 0
     g[:] = 0
     model_length, mask_length = samples[:, 7].sum(), lengths.sum()
     if model_length < 1 or mask_length < 1:
-        return 1.0, 0.0, np.inf, 0.0, 0.0, 0.0
+        return 1.0, 0.0, np.inf, 0.0, 0.0
     nearest_point = np.full(samples.shape[0], -1)
     nearest_sample = np.full(points.shape[0], -1)
     _match(samples, points, normals, max(3 * scale, CLOSE), nearest_point, nearest_sample)
-    cost, squares, model_close, mask_close, silent = 0.0, 0.0, 0.0, 0.0, 0.0
+    cost, squares, model_close, mask_close = 0.0, 0.0, 0.0, 0.0
     for i in range(samples.shape[0]):
         share = samples[i, 7] / model_length
         j = nearest_point[i]
         if j < 0:
             cost += 0.5 * share
-            if not _vessel_inside(mask, samples[i]):
-                silent += 0.5 * share
             continue
         c, r2 = _add(samples[i], points[j, 0], points[j, 1], pivot, fx, fy, offset, scale, 0.5 * share, H, g)
         cost += 0.5 * share * c
@@ -157,8 +149,6 @@ def _normal_equations(
         i = nearest_sample[j]
         if i < 0:
             cost += 0.5 * share
-            if silhouette[int(points[j, 1] + 0.5), int(points[j, 0] + 0.5)] > 0:
-                silent += 0.5 * share
             continue
         c, r2 = _add(samples[i], points[j, 0], points[j, 1], pivot, fx, fy, offset, scale, 0.5 * share, H, g)
         cost += 0.5 * share * c
@@ -170,18 +160,7 @@ def _normal_equations(
             H[j, i] = H[i, j]
     close = model_close + mask_close
     residual = np.sqrt(squares / close) if close > 0 else np.inf
-    return cost, min(model_length, mask_length), residual, model_close, mask_close, silent
-
-
-@njit(cache=True, nogil=True)
-def _vessel_inside(mask, sample):
-    """Return whether there is contrast at a contour sample of the model, a little within its wall."""
-    for step in range(1, 5):
-        u, v = sample[3] - step * DEPTH * sample[5], sample[4] - step * DEPTH * sample[6]
-        x, y = int(np.floor(u + 0.5)), int(np.floor(v + 0.5))
-        if 0 <= x < mask.shape[1] and 0 <= y < mask.shape[0] and mask[y, x] > 127:
-            return True
-    return False
+    return cost, min(model_length, mask_length), residual, model_close, mask_close
 
 
 @njit(cache=True, nogil=True)
@@ -312,7 +291,6 @@ class _Evidence:
     residuals: np.ndarray
     model_shares: np.ndarray
     mask_shares: np.ndarray
-    silent: np.ndarray
 
     def weights(self, noise):
         """Return how many independent pieces of contour there are, over the variance of each: noise (V,) in pixels."""
@@ -354,12 +332,12 @@ class _Problem:
         # From one scale to the next the pose stays, and so do its contours.
         if self.seen[0][0] is not T or self.seen[0][1] is not own:
             self.seen = (T, own), [self._occluding_contour(v, T, own) for v in range(count)]
-        H, g, statistics = np.empty((count, 7, 7)), np.empty((count, 7)), np.empty((6, count))
+        H, g, statistics = np.empty((count, 7, 7)), np.empty((count, 7)), np.empty((5, count))
         for v, view in enumerate(self.views):
             camera, contour, (T_view, samples) = view.camera, view.contour, self.seen[1][v]
             statistics[:, v] = _normal_equations(
-                samples, contour.points, contour.normals, contour.lengths, view.mask, self.pictures[v],
-                apply(T_view, self.centre), camera.fx, camera.fy, own[v], scale, H[v], g[v],
+                samples, contour.points, contour.normals, contour.lengths, apply(T_view, self.centre), camera.fx,
+                camera.fy, own[v], scale, H[v], g[v],
             )  # fmt: skip
         return _Evidence(H, g, scale, *statistics)
 
