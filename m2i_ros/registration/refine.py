@@ -263,7 +263,7 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
             if gain < ENOUGH:
                 break
 
-    weights = 1 / (WIDER * problem.variances(T, own))
+    weights = 1 / (WIDER * problem.variances(evidence, own))
     _, information, _ = problem.posterior(T, own, evidence, weights)
     A = change_pivot(apply(T, problem.centre), T[:3, 3])
     return Fit(
@@ -281,8 +281,12 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What the contours of V views say of one pose at one scale, each (V, ...); see `_normal_equations`."""
+    """What the contours of V views say of one pose at one scale, each (V, ...); see `_normal_equations`.
 
+    samples: V arrays (K, 8), of `occluding_contour`.
+    """
+
+    samples: list
     H: np.ndarray
     g: np.ndarray
     scale: float
@@ -339,7 +343,7 @@ class _Problem:
                 samples, contour.points, contour.normals, contour.lengths, apply(T_view, self.centre), camera.fx,
                 camera.fy, own[v], scale, H[v], g[v],
             )  # fmt: skip
-        return _Evidence(H, g, scale, *statistics)
+        return _Evidence([samples for _, samples in self.seen[1]], H, g, scale, *statistics)
 
     def _occluding_contour(self, v, T, own):
         """Return the pose (4, 4) in a view's own frame and its occluding contour there."""
@@ -357,12 +361,10 @@ class _Problem:
         inside = view.contour.inside
         return T_view, occluding_contour(surface.faces, surface.normals, T_view, *K, uvz, self.pictures[v], inside)
 
-    def variances(self, T, own):
-        """Return the `contour_variance` (V,) of each view's residuals at a pose with its own unknowns."""
-        if self.seen[0][0] is not T:  # a step that was not taken
-            self.seen = (T, own), [self._occluding_contour(v, T, own) for v in range(len(self.views))]
-        seen = zip(self.views, self.seen[1], own)
-        return np.array([contour_variance(samples, view.contour, offset) for view, (_, samples), offset in seen])
+    def variances(self, evidence, own):
+        """Return the `contour_variance` (V,) of each view's residuals, square pixels."""
+        contours = [view.contour for view in self.views]
+        return np.array(list(map(contour_variance, evidence.samples, contours, own)))
 
     def posterior(self, T, own, evidence, weights):
         """Return the negative log likelihood, its information (n, n) and gradient (n,); see `_posterior`."""
