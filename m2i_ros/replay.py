@@ -100,6 +100,7 @@ def make_segmenter(parameters):
             settings['threshold'] or None,
             settings['largest_side'],
             settings['polarity'],
+            settings['reference'],
         )
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error

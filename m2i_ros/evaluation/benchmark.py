@@ -166,13 +166,13 @@ def time_networks(engine, networks, size, rounds, threads):
 
     networks: {name: `Weights`}. Each round runs all of them, so that what disturbs the machine disturbs them alike.
     """
-    picture = np.random.default_rng(0).uniform(0, 1, (1, 1, size, size)).astype(np.float32)
+    pictures = np.random.default_rng(0).uniform(0, 1, (1, 2, size, size)).astype(np.float32)
     engines = {name: make_engine(engine, weights, threads)[1] for name, weights in networks.items()}
     times = {name: [] for name in networks}
     for number in range(rounds + 1):
         for name, run in engines.items():
             start = time.perf_counter()
-            run(picture)
+            run(pictures[:, : networks[name].pictures])
             if number:  # the first prepares buffers
                 times[name].append(1e3 * (time.perf_counter() - start))
     slowest = statistics.median(list(times.values())[-1])
@@ -197,7 +197,7 @@ def cost(weights, size):
 
     with torch.device('meta'), FlopCounterMode(display=False) as counter:
         network = DeepResidualUNet(**weights.network).eval()
-        network(torch.zeros(1, 1, size, size))
+        network(torch.zeros(1, weights.pictures, size, size))
     parameters = sum(p.numel() for p in network.parameters())
     return {'parameters': parameters, 'gflop': counter.get_total_flops() / 1e9}
 

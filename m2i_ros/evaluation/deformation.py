@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.spatial import cKDTree
 
-from m2i_ros.evaluation.trials import BANDS, phantom_of, start
+from m2i_ros.evaluation.trials import BANDS, begin_stream, phantom_of, start
 from m2i_ros.geometry import apply
 from m2i_ros.recording.report import write_json
 from m2i_ros.registration import Registrar, RegistrationSettings
@@ -74,7 +74,11 @@ def trials(anatomy, patient, size, masks=MASKS, segmenter=None):
         T_start = start(np.random.default_rng((patient, 81)), T_truth, model, BANDS['near'])
         for mask in masks:
             true = VesselMask(frame.mask, np.ones(frame.mask.shape, bool))
-            vessels = true if mask == 'true' else segmenter.segment(frame.image)
+            if mask == 'true':
+                vessels = true
+            else:
+                begin_stream(segmenter, [phantom])
+                vessels = segmenter.segment(frame.image)
             registrar = Registrar(model, settings)
             registrar.set_initial_pose(T_start)
             result = registrar.register(vessels, phantom.camera, 0.0)

@@ -64,6 +64,7 @@ def _score_case(case, segmenter, save, source_frames):
     """Yield a dict a frame; write masks and poses.csv into `save` where given."""
     registrar = Registrar(case.model)
     registrar.set_initial_pose(case.initial_pose)
+    segmenter.reset()
     pipeline = Pipeline(segmenter, registrar)
     poses = []
     for index, source_frame in enumerate(source_frames):

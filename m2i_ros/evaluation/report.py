@@ -103,8 +103,11 @@ def _draw(rows, sources, segmenter):
     with progress_bar() as bar:
         for source, names in bar.track(wanted.items(), description='drawing'):
             segmenter.reset()
-            for picture in sources[source].pictures(names):
+            # All of them: what is found in a picture depends on those before it.
+            for picture in sources[source].pictures():
                 mask = segmenter.segment(picture.image).mask
+                if picture.name not in names:
+                    continue
                 grey = cv2.cvtColor(to_grey8(picture.image), cv2.COLOR_GRAY2BGR)
                 drawn[picture.name] = tuple(_jpeg(image) for image in (grey, agreement(grey, mask > 0, picture.truth)))
     return drawn

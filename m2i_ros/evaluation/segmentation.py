@@ -68,6 +68,9 @@ def add_arguments(parser):
         '--frames', type=_positive, default=8, help='moments of the injection a view (default: %(default)s)'
     )
     parser.add_argument('--size', type=_positive, default=512, help='sides of simulated pictures, pixels')
+    parser.add_argument(
+        '--no-reference', action='store_true', help='compare no picture with an earlier one without contrast'
+    )
     parser.add_argument('--html', type=Path, help='where the report for people goes: one file, pictures inside')
     parser.add_argument('--save', type=Path, help='folder for the masks found, as PNG named as the pictures')
     parser.add_argument('--resume', action='store_true', help='go on with what the JSON file of a stopped run holds')
@@ -99,7 +102,12 @@ def run(arguments):
     else:
         sources = stored_pictures(arguments.images, arguments.masks, arguments.spacing_mm)
         settings = {'images': str(arguments.images), 'masks': str(arguments.masks), 'spacing_mm': arguments.spacing_mm}
-    how = {'weights': arguments.weights, 'engine': arguments.engine, 'threads': arguments.threads}
+    how = {
+        'weights': arguments.weights,
+        'engine': arguments.engine,
+        'threads': arguments.threads,
+        'reference': not arguments.no_reference,
+    }
     segmenter = Segmenter(**how)
     report = {
         'job': 'segmentation',

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from m2i_ros.evaluation.metrics import ellipsoids, pose_errors
 from m2i_ros.evaluation.terminal import percentiles, progress_bar
-from m2i_ros.evaluation.trials import ERRORS, planes_of
+from m2i_ros.evaluation.trials import ERRORS, begin_stream, planes_of
 from m2i_ros.geometry import apply, inverse
 from m2i_ros.recording.report import write_json
 from m2i_ros.registration import Registrar, RegistrationSettings, State
@@ -101,7 +101,7 @@ def _sequence(phantom, segmenter, begin=0.0, end=math.inf):
     """Return [(stamp, T_image_model, {mask: VesselMask})] of a `Phantom` between two stamps, as another run."""
     out = []
     if segmenter:
-        segmenter.reset()
+        begin_stream(segmenter, [phantom])
     for index in range(len(phantom)):
         if not begin <= index / phantom.frame_rate < end:
             continue

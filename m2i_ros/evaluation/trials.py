@@ -95,6 +95,7 @@ def cases(anatomy, seed, size, masks, segmenter, views=1):
         if mask == 'true':
             vessels = [VesselMask(frame.mask, np.ones(frame.mask.shape, bool)) for frame in frames]
         elif mask in ('found', 'partial'):
+            begin_stream(segmenter, planes)
             began = time.perf_counter()
             vessels = _segmented(segmenter, frames)
             segmentation_ms = 1e3 * (time.perf_counter() - began)
@@ -130,6 +131,12 @@ def _partly_filled(planes, anatomy, seed, size):
     order = np.argsort(arrival)
     ahead = np.searchsorted(np.cumsum(wall[order]), share * wall.sum())
     return planes, planes[0].injections[0] + _MIXED + arrival[order][ahead]
+
+
+def begin_stream(segmenter, planes):
+    """Show a segmenter the first pictures, without contrast, of a patient that it has not seen."""
+    segmenter.reset()
+    _segmented(segmenter, [plane[0] for plane in planes])
 
 
 def _segmented(segmenter, frames):
@@ -219,6 +226,7 @@ def track(anatomy, seed, size, segmenter, frames, views=1):
     phantom = planes[0]
     registrar = Registrar(phantom.model)
     registrar.set_initial_pose(phantom.initial_pose)
+    begin_stream(segmenter, planes)
     first = round(phantom.injections[0] * phantom.frame_rate)
     for index in range(first, min(first + frames, len(phantom))):
         both = [plane[index] for plane in planes]

@@ -231,6 +231,12 @@ SEGMENTATION = (
         live=True,
         choices=POLARITIES,
     ),
+    Parameter(
+        'segmentation.reference',
+        True,
+        'Whether pictures are compared with an earlier one without contrast, where the stream has one.',
+        live=True,
+    ),
 )
 MODEL = (
     Parameter(

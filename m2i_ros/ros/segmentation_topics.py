@@ -24,6 +24,7 @@ class SegmentationTopics:
             settings['threshold'] or None,
             settings['largest_side'],
             settings['polarity'],
+            settings['reference'],
         )
         self.segmenter.warm_up()
         self._mask = node.create_publisher(Image, 'vessel/mask', RELIABLE)
@@ -41,7 +42,7 @@ class SegmentationTopics:
         """A frame that could not be processed has no mask."""
 
     def reset(self):
-        """Forget the pictures so far: whether contrast is dark or bright is found out anew."""
+        """Forget the pictures so far: how contrast is shown, and what there is without, is found out anew."""
         self.segmenter.reset()
 
     def rewound(self):
@@ -56,6 +57,8 @@ class SegmentationTopics:
             self.segmenter.largest_side = self._node.parameters['segmentation.largest_side']
         if 'segmentation.polarity' in names:
             self.segmenter.polarity = self._node.parameters['segmentation.polarity']
+        if 'segmentation.reference' in names:
+            self.segmenter.reference = self._node.parameters['segmentation.reference']
 
     def values(self):
         """Return what the diagnostics say of the engine."""

@@ -1,7 +1,8 @@
 """What runs the network.
 
-An engine is called with a picture, (1, 1, H, W) float32, H and W multiples of the weights' `multiple`, and answers the
-(H, W) float32 probability. It is for one thread at a time, and imports its library when it is made.
+An engine is called with what the network sees, (1, pictures, H, W) float32, H and W multiples of the weights'
+`multiple`, and answers the (H, W) float32 probability. It is for one thread at a time, and imports its library when it
+is made.
 """
 
 from importlib.util import find_spec

@@ -45,26 +45,27 @@ class ResidualUnit(nn.Module):
 
 
 class DeepResidualUNet(nn.Module):
-    """Vessel logits of a grey picture: (B, 1, H, W) -> (B, 1, H, W); H and W multiples of `multiple`.
+    """Vessel logits of a grey picture: (B, pictures, H, W) -> (B, 1, H, W); H and W multiples of `multiple`.
 
     width: channels of the finest level, 64 in the paper, doubled at each of the three stride-2 steps.
     stem: 1 is the paper's network. With 2 or 4 the picture's stem x stem blocks become channels on the way in
         (pixel_unshuffle) and the head's channels become blocks on the way out (pixel_shuffle): the network works at a
         fraction of the resolution, and the time, without an input pixel discarded.
     norm: 'batch' (the paper's) or 'group' (the same in training and use, whatever the batch).
+    pictures: 1, the picture alone, or 2: beside it what has changed since the reference, see `segmenter.network_input`.
     """
 
-    def __init__(self, width=64, stem=1, norm='batch'):
+    def __init__(self, width=64, stem=1, norm='batch', pictures=1):
         super().__init__()
         if norm not in NORMS:
             raise ValueError(f'norm {norm!r} is not one of {", ".join(NORMS)}')
-        self.config = {'width': width, 'stem': stem, 'norm': norm}
+        self.config = {'width': width, 'stem': stem, 'norm': norm, 'pictures': pictures}
         self.multiple = 8 * stem
         w = [width, 2 * width, 4 * width, 8 * width]
         self.unshuffle = nn.PixelUnshuffle(stem)
         self.encoder = nn.ModuleList(
             [
-                ResidualUnit(stem * stem, w[0], 1, norm, first=True),
+                ResidualUnit(pictures * stem * stem, w[0], 1, norm, first=True),
                 ResidualUnit(w[0], w[1], 2, norm),
                 ResidualUnit(w[1], w[2], 2, norm),
             ]
@@ -74,6 +75,15 @@ class DeepResidualUNet(nn.Module):
         self.up = nn.Upsample(scale_factor=2, mode='nearest')
         self.head = nn.Conv2d(w[0], stem * stem, 1)
         self.shuffle = nn.PixelShuffle(stem)
+
+    def load_widened(self, parameters):
+        """Take the state dict of the same network for one picture; what the second one brings is nothing as yet."""
+        parameters = dict(parameters)
+        for name, own in self.state_dict().items():
+            more = own.shape[1:2] and own.shape[1] - parameters[name].shape[1]
+            if more:
+                parameters[name] = nn.functional.pad(parameters[name], (0, 0, 0, 0, 0, more))
+        self.load_state_dict(parameters)
 
     def forward(self, x):
         return self.shuffle(self.head(self.levels(x)[-1]))

@@ -6,6 +6,7 @@ import numpy as np
 from m2i_ros.segmentation.collimator import valid_area
 from m2i_ros.segmentation.engines import make_engine
 from m2i_ros.segmentation.polarity import POLARITIES, Polarity, inverted
+from m2i_ros.segmentation.reference import References
 from m2i_ros.segmentation.vessel_mask import VesselMask
 from m2i_ros.segmentation.weights import find, sha256
 
@@ -22,24 +23,38 @@ STRIP = 4
 SMALLEST_MM2 = 4.4
 SMALLEST_SHARE = 1e-4
 CERTAIN = 0.95
+# What changed since the reference is shown to the network so many times as strong as the picture, and up to a limit.
+CHANGE_GAIN, CHANGE_LIMIT = 3.0, 1.5
 # Probability of what is vessel without doubt, when polarities are compared.
 NO_DOUBT = 0.8
 
 
-def normalise_grey(image, valid):
-    """Return (H, W) float32: grey values so that the darkest 1% and brightest 1% inside `valid` become 0 and 1.
+def network_input(image, valid, pictures=1, reference=None):
+    """Return what the network sees of a picture, (pictures, H, W) float32.
 
-    Outside `valid` the value is 0.5. Training and inference both go through here. The weights know
-    contrast shown dark, as is the custom: other pictures come here inverted.
+    First the grey values so that the darkest 1% and brightest 1% inside `valid` become 0 and 1, and 0.5 outside. Then,
+    where the network takes two, what has changed since `reference`, (H, W) of the same type, enlarged; all 0 without
+    one. Training and inference both go through here. The weights know contrast shown dark, as is the custom: other
+    pictures come here inverted.
     """
     sample, inside = image[::3, ::3], valid[::3, ::3]
-    low, high = np.percentile(sample[inside] if inside.any() else sample, (1, 99))
-    scaled = image.astype(np.float32)
-    scaled -= np.float32(low)
-    scaled *= np.float32(1 / max(high - low, 1e-6))
-    np.clip(scaled, -0.25, 1.25, out=scaled)
-    scaled[~valid] = 0.5
-    return scaled
+    inside = inside if inside.any() else np.ones_like(inside)
+    low, high = np.percentile(sample[inside], (1, 99))
+    scale = 1 / max(high - low, 1e-6)
+    seen = np.zeros((pictures, *image.shape), np.float32)
+    np.subtract(image, np.float32(low), out=seen[0], dtype=np.float32, casting='unsafe')
+    seen[0] *= np.float32(scale)
+    np.clip(seen[0], -0.25, 1.25, out=seen[0])
+    seen[0, ~valid] = 0.5
+    if pictures == 2 and reference is not None:
+        change = seen[1]
+        np.subtract(image, reference, out=change, dtype=np.float32, casting='unsafe')
+        # Exposure differs from picture to picture; where nothing moved is most of it.
+        change -= np.median(change[::3, ::3][inside])
+        change *= np.float32(CHANGE_GAIN * scale)
+        np.clip(change, -CHANGE_LIMIT, CHANGE_LIMIT, out=change)
+        change[~valid] = 0
+    return seen
 
 
 def at_network_size(picture, largest_side=LARGEST_SIDE):
@@ -69,6 +84,8 @@ class Segmenter:
     largest_side: pixels; larger pictures go through the network reduced to it, smaller ones enlarged, at most by half
         and to 512. The mask has the picture's own size.
     polarity: how contrast is shown, 'dark', 'bright', or 'auto': found out, see `Polarity`. May be set later.
+    reference: whether weights for two pictures are shown what changed since an earlier picture without contrast, where
+        the stream has one (see `References`). May be set later.
     pixel_mm: what one pixel sees at the isocentre, millimetres; None: not known. May be set at any time.
     Raises WeightsError and ValueError for weights, engines and thresholds that are not there, naming those that are.
 
@@ -83,6 +100,7 @@ class Segmenter:
         threshold=None,
         largest_side=LARGEST_SIDE,
         polarity='auto',
+        reference=True,
     ):
         self._weights = find(weights)
         self._engine_name, self._engine = make_engine(engine, self._weights, threads)
@@ -92,15 +110,19 @@ class Segmenter:
         self.pixel_mm = None
         self._stream = Polarity(self._amount)
         self._bright = False
+        # Of the stream, and of the other plane's.
+        self._references, self._beside = (References() for _ in range(2))
+        self.reference = reference
         self.polarity = polarity
 
     def warm_up(self):
         """Let the engine compile what it runs, for the most frequent size of picture; else its first one waits."""
-        self.segment_beside(np.zeros((LARGEST_SIDE, LARGEST_SIDE), np.uint8))
+        self._vessels(np.zeros((LARGEST_SIDE, LARGEST_SIDE), np.uint8), False)
 
     def reset(self):
         """Forget the stream so far: the next picture is the first of another."""
-        self._stream.reset()
+        for state in (self._stream, self._references, self._beside):
+            state.reset()
 
     @property
     def polarity(self):
@@ -112,6 +134,17 @@ class Segmenter:
             raise ValueError(f'polarity {value!r} is unknown: use one of {", ".join(POLARITIES)}')
         self._polarity = value
         self.reset()
+
+    @property
+    def reference(self):
+        return self._reference
+
+    @reference.setter
+    def reference(self, value):
+        self._reference = bool(value)
+        self._compared = self._reference and self._weights.pictures == 2
+        for state in (self._references, self._beside):
+            state.reset()
 
     @property
     def threshold(self):
@@ -127,37 +160,48 @@ class Segmenter:
     @property
     def info(self):
         """dict: engine, weights (their name), hash (SHA-256 of the file in use), threshold, polarity (the last
-        picture's)."""
+        picture's), reference (whether pictures are compared with one)."""
         return {
             'engine': self._engine_name,
             'weights': self._weights.name,
             'hash': self._hash,
             'threshold': self._threshold,
             'polarity': 'bright' if self._bright else 'dark',
+            'reference': self._compared,
         }
 
     def segment(self, image):
         """Return the `VesselMask` of a grey picture, (H, W) uint8, uint16 or float32, finite, at least 32x32."""
         self._bright = self._stream.bright(image) if self._polarity == 'auto' else self._polarity == 'bright'
-        return self.segment_beside(image)
+        return self._segment(image, self._references)
 
     def segment_beside(self, image):
         """Return the `VesselMask` of a picture that is not of the stream: another plane of the same X-ray system.
 
         Contrast is taken to be shown as in the stream's last picture.
         """
-        probability, valid = self._vessels(image, self._bright)
+        return self._segment(image, self._beside)
+
+    def _segment(self, image, references):
+        vessels = self._mask(*self._vessels(image, self._bright, references.nearest(image) if self._compared else None))
+        if self._compared:
+            references.add(image, vessels)
+        return vessels
+
+    def _mask(self, probability, valid):
         mask = (probability >= self._threshold).view(np.uint8)
         certain = probability >= max(CERTAIN, self._threshold)
         return VesselMask(_without_islands(mask, certain, self._smallest_island(mask.size)), valid, probability)
 
-    def _vessels(self, image, bright):
+    def _vessels(self, image, bright, reference=None):
         """Return probability (H, W) and valid area (H, W) of a picture in which contrast is bright, or dark."""
         dark = inverted(image) if bright else image
+        if bright and reference is not None:
+            reference = inverted(reference)
         valid = valid_area(dark)
         if bright:  # a shutter drawn black, whatever the polarity
             valid &= valid_area(image)
-        probability = self._probability(normalise_grey(dark, valid))
+        probability = self._probability(network_input(dark, valid, self._weights.pictures, reference))
         probability[~valid] = 0
         return probability, valid
 
@@ -170,14 +214,14 @@ class Segmenter:
             return SMALLEST_SHARE * pixels
         return SMALLEST_MM2 / self.pixel_mm**2
 
-    def _probability(self, picture):
-        height, width = picture.shape
-        picture = at_network_size(picture, self.largest_side)
-        rows, columns = picture.shape
+    def _probability(self, seen):
+        height, width = seen.shape[1:]
+        seen = np.stack([at_network_size(picture, self.largest_side) for picture in seen])
+        rows, columns = seen.shape[1:]
         below, right = (-side % self._weights.multiple for side in (rows, columns))
         if below or right:
-            picture = cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_REFLECT_101)
-        probability = self._engine(picture[None, None])[:rows, :columns]
+            seen = np.pad(seen, ((0, 0), (0, below), (0, right)), mode='reflect')
+        probability = self._engine(seen[None])[:rows, :columns]
         if probability.shape != (height, width):
             return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.ascontiguousarray(probability)

@@ -26,7 +26,7 @@ class Weights:
     """Weights and what is known of them.
 
     name: file name without extension. card: path of the model card; the other files lie beside it, see `file`.
-    network: {width, stem, norm} of the `DeepResidualUNet`. multiple: picture sides must be multiples of it.
+    network: {width, stem, norm, pictures} of the `DeepResidualUNet`. multiple: picture sides must be multiples of it.
     threshold: probability from which a pixel is vessel, calibrated in training.
     """
 
@@ -35,6 +35,11 @@ class Weights:
     network: dict
     multiple: int
     threshold: float
+
+    @property
+    def pictures(self):
+        """How many pictures the network sees: 1, or 2 with what changed since the reference."""
+        return self.network.get('pictures', 1)
 
     def file(self, kind):
         """Path of the file of a kind, 'onnx', 'int8' or 'pt'; it may be missing from disk."""

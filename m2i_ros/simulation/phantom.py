@@ -67,7 +67,8 @@ class Phantom:
     width, height: pixels. detector: the picture's longer side at the detector, metres.
     frame_rate: 1/s. duration: seconds. injections: when contrast enters the tree, seconds; each takes `plateau` seconds
     and then washes out.
-    c_arm: angles and distances; the vessels' middle is placed at the isocentre. The background does not turn with it.
+    c_arm: angles and distances; the vessels' middle is placed at the isocentre. The background does not turn with it;
+    breath moves its soft tissue as it moves the vessels, and its bones not.
     mirrored: pictures as stored for display, facing the patient: the same pictures flipped, and `camera.fx` < 0.
     settings: X-ray settings; None for fluoroscopy at a dose that fits the anatomy.
     collimator: radius of a round opening as a share of half the longer side; above 1.42 it is out of sight.
@@ -130,9 +131,13 @@ class Phantom:
         if plane:
             rng = np.random.default_rng((seed, 1, plane))
             scene = self._habit.scene(rng, (height, width), at_isocentre, (0.0, 0.02))
-        still = (torch.from_numpy(part)[None] for part in (scene.tissue, scene.bone, scene.metal))
-        self._still = xray.beams(*still, self._settings.tube_kv)
-        line = xray.line_integral(self._still)
+        tissue, bone, metal = (torch.from_numpy(part)[None] for part in (scene.tissue, scene.bone, scene.metal))
+        nothing = torch.zeros_like(bone)
+        # The signal behind all is the product of what tissue lets through, which moves, and what the rest does.
+        rays = xray.beams(tissue, bone, metal, self._settings.tube_kv)
+        self._tissue = xray.beams(tissue, nothing, nothing, self._settings.tube_kv)
+        self._rest = rays / self._tissue.clamp(min=1e-30)
+        line = xray.line_integral(rays)
         self._exposure = xray.exposure_control(line)
         y, x = np.mgrid[:height, :width]
         self._inside = np.hypot(x - (width - 1) / 2, y - (height - 1) / 2) < collimator * max(width, height) / 2
@@ -171,8 +176,9 @@ class Phantom:
         concentration = self._concentration(index / self.frame_rate)
         iodine, metal = self._moving(T, concentration)
         iodine *= np.float32(self._settings.iodine_mg_ml)
-        image, signal = self._picture(iodine, metal, index)
-        mask = np.where(self._seen(iodine, signal, T) & self._inside, np.uint8(255), np.uint8(0))
+        shift = self._tissue_shift(index / self.frame_rate)
+        image, signal = self._picture(iodine, metal, shift, index)
+        mask = np.where(self._seen(iodine, signal, shift, T) & self._inside, np.uint8(255), np.uint8(0))
         if self._mirrored:
             image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
         stamp = index / self.frame_rate
@@ -190,11 +196,19 @@ class Phantom:
     def pose(self, index):
         """Return T_image_model (4, 4) of a frame: breathing and, near the heart, its beat."""
         t = index / self.frame_rate
-        breath = 0.5 - 0.5 * np.cos(2 * np.pi * t / self._breath + self._phase[0])
         beat = (0.5 - 0.5 * np.cos(2 * np.pi * t / self._beat + self._phase[1])) ** 2
-        moved = breath * np.array(self._habit.breathing) + beat * np.array(self._habit.beating)
+        moved = self._breathed(t) + beat * np.array(self._habit.beating)
         c_arm, table = self._system(t)
         return c_arm.T_image_isocentre @ rigid(translation=moved + table) @ self._T_isocentre_model
+
+    def _breathed(self, t):
+        """Return how far breath has moved the vessels (3,), metres along the isocentre's axes."""
+        return (0.5 - 0.5 * np.cos(2 * np.pi * t / self._breath + self._phase[0])) * np.array(self._habit.breathing)
+
+    def _tissue_shift(self, t):
+        """Return how far breath has moved the tissue in the picture (2,), pixels right and down."""
+        moved = self.c_arm.T_image_isocentre[:2, :3] @ self._breathed(t)
+        return moved * self._own_camera.fx / self.c_arm.source_to_isocentre
 
     def _concentration(self, t):
         """Return the contrast (N,) at the centreline's points, 0 to 1: a front, a plateau, a wash-out."""
@@ -237,12 +251,13 @@ class Phantom:
         size = self._own_camera.width, self._own_camera.height
         return cv2.resize(filled / np.maximum(whole, 1e-9), size, interpolation=cv2.INTER_LINEAR)
 
-    def _picture(self, iodine, metal, index):
-        """Return the (H, W) uint8 picture of the still background with iodine (m mg/ml) and metal (m) before it, and
-        the signal (1, H, W) without noise."""
+    def _picture(self, iodine, metal, shift, index):
+        """Return the (H, W) uint8 picture of the background, its tissue moved by `shift` pixels, with iodine (m mg/ml)
+        and metal (m) before it, and the signal (1, H, W) without noise."""
         settings = self._settings
         moving = (torch.from_numpy(part)[None] for part in (iodine, metal))
-        signal = xray.transmit(xray.line_integral(self._still, *moving) + self._exposure, settings)
+        rays = self._rest * torch.from_numpy(_shifted(self._tissue[:, 0].numpy(), shift))[:, None]
+        signal = xray.transmit(xray.line_integral(rays, *moving) + self._exposure, settings)
         grey = self._display(xray.tone(self._exposed(signal, index), settings))[0]
         image = np.where(self._inside, (grey * 255).round().to(torch.uint8).numpy(), np.uint8(0))
         return image, signal
@@ -255,8 +270,9 @@ class Phantom:
     def _display(self, toned):
         return xray.display(toned, self._ends, self._settings)
 
-    def _seen(self, iodine, signal, T):
+    def _seen(self, iodine, signal, shift, T):
         """Return the lumen (H, W) bool that can be seen. signal: (1, H, W) of the picture, without noise."""
+        bare = self._empty.roll(tuple(np.rint(shift[::-1]).astype(int)), (1, 2))
         filled = iodine > VISIBLE / _IODINE
         if not filled.any():
             return filled
@@ -266,7 +282,7 @@ class Phantom:
 
         def axis_values(*at):
             shown = self._display(xray.curve(signal[0][at][None, None], self._settings))
-            lost = self._display(self._empty[0][at][None, None]) - shown
+            lost = self._display(bare[0][at][None, None]) - shown
             return lost[0, 0].numpy(), self._grain[at], self._clutter[at]
 
         segments = seen_segments(pixels, radii, self._segments, filled.shape, axis_values)
@@ -275,6 +291,13 @@ class Phantom:
         near = draw_tubes(pixels / _COARSE, 1.3 * radii / _COARSE + 1, np.zeros(len(segments)), segments, coarse)[1]
         near = near.repeat(_COARSE, axis=0).repeat(_COARSE, axis=1)[: filled.shape[0], : filled.shape[1]]
         return filled & (near > 0)
+
+
+def _shifted(planes, shift):
+    """Return planes (N, H, W) float32 moved by shift (2,) pixels to the right and down; they are mirrored at their
+    borders."""
+    matrix, size = np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), planes.shape[:0:-1]
+    return np.stack([cv2.warpAffine(plane, matrix, size, borderMode=cv2.BORDER_REFLECT) for plane in planes])
 
 
 def _middle(anatomy, tree):

@@ -21,10 +21,11 @@ _START, _PLATEAU, _RATE = 0.5, 3.0, 15.0
 
 
 class PhantomSamples:
-    """An endless iterator of (image, mask), both (S, S) uint8, mask 0 or 255, of frames as `Phantom` makes them.
+    """An endless iterator of (image, mask, reference), (S, S) uint8, mask 0 or 255, of frames as `Phantom` makes them.
 
     Patients, angles, dose, dilution and display are drawn for each injection; the moments spread over all of it, one in
-    seven before the contrast comes. size: S, pixels. seed: the same seed gives the same samples.
+    seven before the contrast comes; the reference is another one of those. size: S, pixels. seed: the same seed gives
+    the same samples.
     """
 
     def __init__(self, size=512, seed=0):
@@ -38,7 +39,7 @@ class PhantomSamples:
     def __next__(self):
         while (frame := next(self._frames, None)) is None:
             self._frames = self._patient()
-        return frame.image, frame.mask
+        return frame
 
     def _patient(self):
         rng = self._rng
@@ -48,7 +49,8 @@ class PhantomSamples:
         for _ in range(INJECTIONS):
             phantom = self._injection(anatomy, patient)
             for moment in rng.permutation(len(phantom))[:FRAMES]:
-                yield phantom[moment]
+                frame, before = phantom[moment], phantom[rng.integers(_START * _RATE)]
+                yield frame.image, frame.mask, before.image
 
     def _injection(self, anatomy, patient):
         rng = self._rng

@@ -36,10 +36,12 @@ THIN, WIDE = 3.0, 8.0
 
 
 class TrainingSamples:
-    """An endless iterator of batches (image, mask), both (B, 1, S, S) float32 torch tensors in [0, 1].
+    """An endless iterator of batches (image, mask, reference), (B, 1, S, S) float32 torch tensors in [0, 1].
 
     The mask is 1 on the lumen that can be seen: where contrast stands out of the noise, up to the wall, and in thin
     vessels up to half contrast. Catheters, leads and bones are not vessel. A quarter of the pictures shows no contrast.
+    The reference is the scene some time before: breath has moved the patient and somebody the devices, other noise, and
+    no contrast but, at times, a part of it.
 
     size: S, pixels. seed: the same seed gives the same samples; give each worker its own.
     """
@@ -55,8 +57,7 @@ class TrainingSamples:
 
     def __next__(self):
         samples = [self._sample() for _ in range(self.batch_size)]
-        image, mask = self._develop(samples)
-        return image[:, None], mask[:, None]
+        return tuple(pictures[:, None] for pictures in self._develop(samples))
 
     def _sample(self):
         """Draw one scene: path lengths, label and how it is to be shown."""
@@ -85,6 +86,7 @@ class TrainingSamples:
             # Patients breathe and move between mask and filling: pixels, as a whole and unevenly.
             'shift': rng.normal(0, rng.choice([0.3, 1.0, 3.0], p=[0.5, 0.3, 0.2]), (2, 4, 4)) * rng.choice([0.3, 1.0])
             + rng.normal(0, rng.choice([0.3, 1.5], p=[0.7, 0.3]), (2, 1, 1)),
+            'before': _draw_before(rng, spacing),
             'inverted': rng.uniform() < 0.12,
             'compression': rng.uniform(0.3, 2.0) if rng.uniform() < 0.3 else 0.0,
             'settings': settings,
@@ -160,13 +162,55 @@ class TrainingSamples:
             if sample['lumen'] is not None:
                 label[i] = _visible_label(*sample['lumen'], depth[i], noise_size[i], clutter[i])
 
+        def earlier_part(name):
+            left, shift = zip(*(s['before'][name] for s in samples))
+            return column(left) * _displaced(stack(name), torch.from_numpy(np.stack(shift)).float().to(device))
+
+        tissue, bone, metal, spilt, vessel = (
+            earlier_part(name) for name in ('tissue', 'bone', 'metal', 'spilt', 'vessel')
+        )
+        rays = xray.beams(tissue, bone, metal, settings.tube_kv)
+        before = xray.transmit(xray.line_integral(rays, spilt + vessel) + dose, settings)
+        before = xray.expose(before, settings, noise())
+        if chosen:
+            before[chosen] = before[chosen] / mask
+        before = xray.display(xray.tone(before, settings), ends, settings)
+
         inverted = column([s['inverted'] for s in samples]) > 0
-        image = torch.where(inverted, 1 - image, image)
-        image = torch.where(inside, image, column([s['border'] for s in samples]))
+        border = column([s['border'] for s in samples])
         packed = [i for i, s in enumerate(samples) if s['compression']]
-        if packed:
-            image[packed] = xray.compress(image[packed], column([samples[i]['compression'] for i in packed]))
-        return image, (torch.from_numpy(label).to(device) * inside).round()
+        step = column([samples[i]['compression'] for i in packed])
+
+        def stored(picture):
+            picture = torch.where(inside, torch.where(inverted, 1 - picture, picture), border)
+            if packed:
+                picture[packed] = xray.compress(picture[packed], step)
+            return picture
+
+        return stored(image), (torch.from_numpy(label).to(device) * inside).round(), stored(before)
+
+
+def _draw_before(rng, spacing):
+    """Return of each part of a scene how much of it there was when the reference was taken, as a share, and by how much
+    it lay elsewhere, (2, 4, 4) pixels.
+
+    Breath moves the heart by millimetres, deep breath by centimetres (McLeish et al., IEEE TMI 2002;21:1142); hands
+    move devices further, or take them out.
+    """
+    breath = rng.choice([0.1e-3, 1e-3, 4e-3], p=[0.45, 0.35, 0.2]) / spacing
+    whole = rng.normal(0, 0.1e-3 / spacing * rng.choice([1, 10], p=[0.8, 0.2]), (2, 1, 1))
+    tissue = whole + rng.normal(0, breath, (2, 1, 1)) + rng.normal(0, 0.3 * breath, (2, 4, 4))
+    bone = whole + rng.normal(0, 0.1 * breath, (2, 4, 4))
+    hand = rng.choice([0.0, 1e-3, 6e-3], p=[0.5, 0.3, 0.2]) / spacing
+    metal = tissue + rng.normal(0, hand, (2, 1, 1)) + rng.normal(0, 0.3 * hand, (2, 4, 4))
+    device, late = rng.uniform() > 0.07, rng.uniform() < 0.12
+    return {
+        'tissue': (1.0, tissue),
+        'bone': (1.0, bone),
+        'metal': (float(device), metal),
+        'spilt': (rng.choice([0.0, rng.uniform()]), metal),
+        'vessel': (rng.uniform(0.05, 1.0) if late else 0.0, tissue),
+    }
 
 
 def _displaced(pictures, shift):

@@ -50,7 +50,8 @@ def main(argv=None):
         simulated = []
         while len(simulated) < args.compare:
             simulated += [
-                ((255 * i[0]).byte().numpy(), (255 * m[0]).byte().numpy()) for i, m in zip(*next(samples), strict=True)
+                ((255 * i[0]).byte().numpy(), (255 * m[0]).byte().numpy())
+                for i, m, _ in zip(*next(samples), strict=True)
             ]
         _print_table(simulated, [pair for pair in real if pair[1] is not None])
     return 0

@@ -101,8 +101,9 @@ class CrossValidation:
         for the pictures of the other folds ('other folds'): no picture has a say in its own threshold. Masks of the
         latter and probabilities (255 is 1) go into folders as PNG.
         """
-        # Which way contrast is shown is not the question here: it is dark in all of them.
-        segmenters = [Segmenter(self._folder(fold) / 'weights', polarity='dark') for fold in range(len(self._folds))]
+        # Which way contrast is shown is not the question here: it is dark in all of them. Nor are they of one stream.
+        how = {'polarity': 'dark', 'reference': False}
+        segmenters = [Segmenter(self._folder(fold) / 'weights', **how) for fold in range(len(self._folds))]
         swept = {}
         for segmenter, names in zip(segmenters, self._folds):
             for name in names:

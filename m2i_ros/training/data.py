@@ -14,13 +14,17 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from m2i_ros import simulation
 from m2i_ros.segmentation.collimator import valid_area
-from m2i_ros.segmentation.segmenter import at_network_size, normalise_grey
+from m2i_ros.segmentation.segmenter import at_network_size, network_input
 from m2i_ros.simulation import PhantomSamples, TrainingSamples
 from m2i_ros.training.augment import augment
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.pgm')
 # Batches made ahead, so that the network learns on while the next pool of simulated frames is made.
 AHEAD = 24
+# Share of the simulated frames, each time they are shown, that have no reference: the network must do without one, too.
+NO_REFERENCE = 0.4
+# Share of the others whose reference was taken before patient or table moved: by a pixel to a quarter of a side.
+MOVED = 0.25
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,16 @@ class DataSettings:
 
 
 class TrainingBatches(IterableDataset):
-    """Endless batches from a given step on: image (B, 1, S, S) float32 as the network sees it, target likewise, 0 or 1.
+    """Endless batches from a given step on: what the network sees, (B, pictures, S, S) float32, and the target, (B, 1,
+    S, S), 0 or 1. Networks of two pictures get references with simulated frames alone, and not with all of them.
 
     What a batch holds depends on the seed, the step, the rank of the training process and the number of workers alone,
     so a resumed training sees what an unbroken one would. All ranks get the same size in the same step.
     """
 
-    def __init__(self, settings, seed, first_step=0, rank=0):
+    def __init__(self, settings, seed, first_step=0, rank=0, pictures=1):
         self.settings, self.seed, self.first_step, self.rank = settings, seed, first_step, rank
+        self._pictures = pictures
         self._real = network_pairs(settings.real)
 
     def __iter__(self):
@@ -110,10 +116,18 @@ class TrainingBatches(IterableDataset):
                 continue
             rng = np.random.default_rng([self.seed, 1, self.rank, step])
             seed = [self.seed, 2, which, self.rank * workers + lane]
-            pictures = [augment(*pair, stream.size, rng) for pair in pools[which].batch(turn, seed)]
+            pictures = []
+            for image, mask, reference in pools[which].batch(turn, seed):
+                if self._pictures == 1 or rng.uniform() < NO_REFERENCE:
+                    reference = None
+                elif rng.uniform() < MOVED:
+                    way = rng.normal(size=2)
+                    moved = np.exp(rng.uniform(0, np.log(stream.size / 4))) * way / np.hypot(*way)
+                    reference = np.roll(reference, np.rint(moved).astype(int), (0, 1))
+                pictures.append(augment(image, mask, stream.size, rng, reference=reference))
             for i in rng.integers(len(self._real), size=stream.real) if stream.real else []:
                 pictures.append(augment(*self._real[i], stream.size, rng, strong=True))
-            yield collate(pictures)
+            yield collate(pictures, self._pictures)
 
 
 class _Pool:
@@ -124,7 +138,7 @@ class _Pool:
         self._index, self._pairs, self._order = None, None, None
 
     def batch(self, turn, seed):
-        """List of the simulated (image, mask) of the stream's batch number `turn`."""
+        """List of the simulated (image, mask, reference) of the stream's batch number `turn`."""
         stream = self._stream
         if not stream.simulated:
             return []
@@ -148,10 +162,10 @@ def turns(shares):
         yield which
 
 
-def training_batches(settings, seed, first_step, rank=0):
+def training_batches(settings, seed, first_step, rank=0, pictures=1):
     """Iterate over `TrainingBatches` made in processes of their own."""
     loader = DataLoader(
-        TrainingBatches(settings, seed, first_step, rank),
+        TrainingBatches(settings, seed, first_step, rank, pictures),
         batch_size=None,
         num_workers=settings.workers,
         prefetch_factor=max(2, AHEAD // settings.workers),
@@ -168,8 +182,9 @@ def _prepare_worker(worker):
 
 
 def simulated_pairs(count, size, seed, cache='', phantoms=0.0):
-    """List of `count` simulated (image, mask), both (size, size) uint8, mask 0 or 255; a seed is a list of numbers.
+    """List of `count` simulated (image, mask, reference), (size, size) uint8, mask 0 or 255.
 
+    seed: a list of numbers.
     cache: folder to find them in, or to keep them for the next time. A changed simulation makes them anew.
     phantoms: share of them that `PhantomSamples` draws; `TrainingSamples` draws the others.
     """
@@ -179,20 +194,18 @@ def simulated_pairs(count, size, seed, cache='', phantoms=0.0):
         file = Path(cache).expanduser() / f'{name}.npz'
         if file.exists():
             with np.load(file) as kept:
-                return list(zip(kept['images'], kept['masks']))
+                return list(zip(kept['images'], kept['masks'], kept['references']))
     stream = int(np.random.SeedSequence(seed).generate_state(1)[0])
     pairs = list(islice(PhantomSamples(size, stream), round(phantoms * count)))
     samples = TrainingSamples(size=size, seed=stream, batch_size=8)
     while len(pairs) < count:
-        images, masks = (tensor.numpy() for tensor in next(samples))
-        for image, mask in zip(images, masks):
-            pairs.append(((255 * image[0]).round().astype(np.uint8), np.where(mask[0] > 0.5, 255, 0).astype(np.uint8)))
+        pairs += zip(*((255 * pictures[:, 0]).round().byte().numpy() for pictures in next(samples)))
     pairs = pairs[:count]
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f'.{os.getpid()}.part')
         with part.open('wb') as out:
-            np.savez_compressed(out, images=[image for image, _ in pairs], masks=[mask for _, mask in pairs])
+            np.savez_compressed(out, **dict(zip(('images', 'masks', 'references'), zip(*pairs))))
         part.replace(file)
     return pairs
 
@@ -235,11 +248,14 @@ def read_pairs(images, masks, leave_out=()):
     return pairs
 
 
-def collate(pairs):
-    """Return image and target tensors, (B, 1, S, S) float32, of (image, mask) pairs of one size."""
-    images, targets = [], []
-    for image, mask in pairs:
+def collate(examples, pictures=1):
+    """Return what the network sees, (B, pictures, S, S), and the target, (B, 1, S, S), float32 tensors.
+
+    examples: (image, mask) or (image, mask, reference or None) each, of one size.
+    """
+    seen, targets = [], []
+    for image, mask, *reference in examples:
         valid = valid_area(image)
-        images.append(normalise_grey(image, valid))
+        seen.append(network_input(image, valid, pictures, *reference))
         targets.append((mask > 127) & valid)
-    return torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(targets).astype(np.float32))[:, None]
+    return torch.from_numpy(np.stack(seen)), torch.from_numpy(np.stack(targets).astype(np.float32))[:, None]

@@ -49,7 +49,8 @@ def export(checkpoint, name, folder, text='', threshold=None):
 
 
 def to_onnx(network):
-    """Return the bytes of an ONNX model, image (1, 1, H, W) -> probability (1, 1, H, W), H and W free multiples."""
+    """Return the bytes of an ONNX model: image (1, pictures, H, W) -> probability (1, 1, H, W), any H and W of its
+    multiples."""
     side = 2 * network.multiple
     free = {2: 'height', 3: 'width'}
     file = io.BytesIO()
@@ -58,7 +59,7 @@ def to_onnx(network):
         warnings.simplefilter('ignore', DeprecationWarning)
         torch.onnx.export(
             nn.Sequential(network, nn.Sigmoid()).eval(),
-            torch.zeros(1, 1, side, side),
+            torch.zeros(1, network.config['pictures'], side, side),
             file,
             dynamo=False,
             opset_version=17,

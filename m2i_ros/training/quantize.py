@@ -40,7 +40,7 @@ def quantize(weights, anatomies, patients, frames=24, report=lambda line: None):
     found = find(weights)
     report(f'ranges from {frames} simulated frames')
     pairs = simulated_pairs(frames, SIZE, [found.multiple, 5], phantoms=0.5)
-    rounded = _rounded(found.file('onnx'), collate(pairs)[0].numpy())
+    rounded = _rounded(found.file('onnx'), collate(pairs, found.pictures)[0].numpy())
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / found.card.name
         trial.write_bytes(found.card.read_bytes())
@@ -61,6 +61,8 @@ def compare(weights, views, report=lambda line: None):
     segmenters = [Segmenter(weights, engine, polarity='dark') for engine in ('openvino', 'openvino_int8')]
     scores = []
     for view in views:
+        for segmenter in segmenters:
+            segmenter.reset()
         for picture in view.pictures():
             if picture.truth.any():
                 masks = [segmenter.segment(picture.image).mask for segmenter in segmenters]

@@ -124,12 +124,14 @@ class SegmentationTraining:
         self.network = DeepResidualUNet(**settings.network).to(memory_format=torch.channels_last)
         if settings.initial_weights and not resume:
             given = load_network(settings.initial_weights)
-            if given.config != self.network.config:
+            if {**given.config, 'pictures': 0} != {**self.network.config, 'pictures': 0} or (
+                given.config['pictures'] > self.network.config['pictures']
+            ):
                 raise ValueError(
                     f'initial_weights {settings.initial_weights} are of the network {given.config}: '
                     f'give network: {given.config} in place of {settings.network}'
                 )
-            self.network.load_state_dict(given.state_dict())
+            self.network.load_widened(given.state_dict())
         device = self.fabric.device
         self.average = DeepResidualUNet(**settings.network).requires_grad_(False).to(device)
         self.average.load_state_dict(self.network.state_dict())
@@ -160,19 +162,20 @@ class SegmentationTraining:
         """
         settings = self.settings
         log = self.fabric.is_global_zero and _Log(self.out, self.step)
-        batches = training_batches(settings.data, settings.seed, self.step, self.fabric.global_rank)
+        pictures = self.network.config['pictures']
+        batches = training_batches(settings.data, settings.seed, self.step, self.fabric.global_rank, pictures)
         saved = begun = time.monotonic()
-        first, pictures, waited = self.step, 0, 0.0
+        first, shown, waited = self.step, 0, 0.0
         try:
             while self.step < settings.steps:
                 asked = time.monotonic()
                 image, target = next(batches)
                 waited += time.monotonic() - asked
                 loss, stopping = self._learn(image, target)
-                pictures += len(image) * self.fabric.world_size
+                shown += len(image) * self.fabric.world_size
                 entry = {'step': self.step, 'steps': settings.steps, 'loss': loss}
                 passed = max(time.monotonic() - begun, 1e-9)
-                entry['pictures_per_s'], entry['waiting'] = pictures / passed, waited / passed
+                entry['pictures_per_s'], entry['waiting'] = shown / passed, waited / passed
                 entry['left_s'] = (settings.steps - self.step) * passed / (self.step - first)
                 if self.step % settings.validate_every == 0 or self.step == settings.steps:
                     self._validate()
@@ -230,21 +233,22 @@ class SegmentationTraining:
             loss = settings.deep_supervision * coarse_loss(coarse, target)
         if self._teacher:
             with torch.no_grad(), self.fabric.autocast():
-                teacher = self._teacher(image).float()
+                teacher = self._teacher(image[:, : self._teacher.config['pictures']]).float()
             loss = loss + settings.distillation * distillation_loss(logits, teacher, settings.temperature)
         return loss + segmentation_loss(logits, target, settings.loss)
 
     def _validation_batches(self):
-        """Lists of batches: simulated frames of patients that training does not see, and real pictures; this process's
-        share of both."""
+        """Lists of batches: simulated frames of patients that training does not see, every other one without its
+        reference, and real pictures; this process's share of both."""
         settings = self.settings
         size = settings.validation_size or max(stream.size for stream in settings.data.streams)
         pairs = simulated_pairs(
             settings.validation_frames, size, [settings.seed, 4], settings.data.cache, settings.validation_phantoms
         )
-        together = max(1, VALIDATION_BATCH // size**2)
-        simulated = [collate(pairs[i : i + together]) for i in range(0, len(pairs), together)]
-        real = [collate([pair]) for pair in network_pairs(settings.validation_real)]
+        together, pictures = max(1, VALIDATION_BATCH // size**2), self.network.config['pictures']
+        pairs = [(*pair, reference if i % 2 else None) for i, (*pair, reference) in enumerate(pairs)]
+        simulated = [collate(pairs[i : i + together], pictures) for i in range(0, len(pairs), together)]
+        real = [collate([pair], pictures) for pair in network_pairs(settings.validation_real)]
         rank, ranks = self.fabric.global_rank, self.fabric.world_size
         return simulated[rank::ranks], real[rank::ranks]
 

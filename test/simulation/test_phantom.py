@@ -1,9 +1,11 @@
 """Phantom sequences: what the picture shows is what the truth says."""
 
+import importlib
 import subprocess
 import sys
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -48,11 +50,32 @@ def test_a_frame_does_not_depend_on_which_came_before(phantom):
 
 
 def test_each_frame_has_noise_of_its_own(phantom):
-    first, second, third = (phantom[i].image.astype(float) for i in (0, 1, 2))
+    still = Phantom(phantom.model.name.split()[0], seed=2, breath=1e9, **SIZE)
+    first, second, third = (still[i].image.astype(float) for i in (0, 1, 2))
     grain = [np.ravel((a - b)[:40, :40]) for a, b in ((first, second), (third, second))]
     # Differences that share one frame correlate by a half; frozen noise would leave nothing.
     assert min(g.std() for g in grain) > 0.5
     assert 0.3 < np.corrcoef(*grain)[0, 1] < 0.7
+
+
+def test_breath_moves_the_tissue_as_it_moves_the_vessels(monkeypatch):
+    module = importlib.import_module('m2i_ros.simulation.phantom')
+    habit = module._HABITS['aortic_root']
+
+    def soft(*how):
+        scene = habit.scene(*how)
+        return replace(scene, bone=0 * scene.bone, metal=0 * scene.metal)
+
+    monkeypatch.setitem(module._HABITS, 'aortic_root', replace(habit, beating=(0.0, 0.0, 0.0), scene=soft))
+    size = {'width': 256, 'height': 256, 'duration': 4.0, 'frame_rate': 10.0, 'injections': (9.0,)}
+    phantom = Phantom('aortic_root', seed=3, breath=4.0, c_arm=CArm(0.4, 0.2), **size)
+    pictures = [phantom[i].image.astype(float) for i in range(0, 40, 10)]
+    vessels = [phantom.camera.project(apply(phantom.pose(i), phantom.model.centroid)) for i in range(0, 40, 10)]
+    window = cv2.createHanningWindow((256, 256), cv2.CV_64F)
+    for picture, vessel in zip(pictures[1:], vessels[1:]):
+        moved, _ = cv2.phaseCorrelate(pictures[0], picture, window)
+        np.testing.assert_allclose(moved, vessel - vessels[0], atol=1.0)
+    assert max(np.abs(vessel - vessels[0]).max() for vessel in vessels) > 4
 
 
 def test_before_the_injection_there_is_nothing_to_see_and_later_much(phantom, full):

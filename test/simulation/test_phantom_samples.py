@@ -27,15 +27,15 @@ def frames(patients):
         return list(islice(PhantomSamples(96, seed=5), 3 * phantom_samples.FRAMES))
 
 
-def test_a_frame_is_a_picture_and_a_mask(frames):
-    for image, mask in frames:
-        assert image.shape == mask.shape == (96, 96)
-        assert image.dtype == mask.dtype == np.uint8
+def test_a_frame_is_a_picture_a_mask_and_a_reference(frames):
+    for image, mask, reference in frames:
+        assert image.shape == mask.shape == reference.shape == (96, 96)
+        assert image.dtype == mask.dtype == reference.dtype == np.uint8
         assert set(np.unique(mask)) <= {0, 255}
 
 
 def test_most_frames_show_vessels(frames):
-    assert 0.5 < np.mean([mask.any() for _, mask in frames]) <= 1
+    assert 0.5 < np.mean([mask.any() for _, mask, _ in frames]) <= 1
 
 
 def test_patients_are_those_kept_for_training(frames, patients):
@@ -46,5 +46,12 @@ def test_patients_are_those_kept_for_training(frames, patients):
 
 def test_a_seed_gives_the_same_frames_and_another_one_others(frames):
     again, other = next(PhantomSamples(96, seed=5)), next(PhantomSamples(96, seed=6))
-    assert np.array_equal(frames[0][0], again[0]) and np.array_equal(frames[0][1], again[1])
+    assert all(map(np.array_equal, frames[0], again))
     assert not np.array_equal(frames[0][0], other[0])
+
+
+def test_the_reference_shows_the_same_without_contrast(frames):
+    for image, mask, reference in frames:
+        if mask.any():
+            change = image.astype(int) - reference
+            assert np.median(change[mask > 0]) < np.median(change[mask == 0])

@@ -14,19 +14,19 @@ def batches():
 
 
 def test_batches_are_pictures_and_labels_in_the_unit_range(batches):
-    for image, mask in batches:
-        assert image.shape == mask.shape == (8, 1, 128, 128)
-        assert image.dtype == mask.dtype == torch.float32
-        assert torch.isfinite(image).all() and image.min() >= 0 and image.max() <= 1
+    for image, mask, reference in batches:
+        assert image.shape == mask.shape == reference.shape == (8, 1, 128, 128)
+        assert image.dtype == mask.dtype == reference.dtype == torch.float32
+        for picture in (image, reference):
+            assert torch.isfinite(picture).all() and picture.min() >= 0 and picture.max() <= 1
         assert set(mask.unique().tolist()) <= {0.0, 1.0}
 
 
 def test_the_same_seed_gives_the_same_samples(batches):
     again = TrainingSamples(size=128, seed=3, batch_size=8)
-    for image, mask in batches[:2]:
-        image_again, mask_again = next(again)
-        assert torch.equal(image, image_again) and torch.equal(mask, mask_again)
-    other, _ = next(TrainingSamples(size=128, seed=4, batch_size=8))
+    for batch in batches[:2]:
+        assert all(map(torch.equal, batch, next(again)))
+    other, *_ = next(TrainingSamples(size=128, seed=4, batch_size=8))
     assert not torch.equal(batches[0][0], other)
 
 
@@ -37,16 +37,29 @@ def test_about_one_scene_in_four_has_no_contrast():
 
 
 def test_most_samples_show_vessels_and_some_none(batches):
-    share = np.concatenate([(m.flatten(1).mean(1) > 0).numpy() for _, m in batches]).mean()
+    share = np.concatenate([(m.flatten(1).mean(1) > 0).numpy() for _, m, _ in batches]).mean()
     assert 0.45 < share < 0.9
 
 
 def test_vessels_differ_from_what_is_beside_them(batches):
     """Across samples, grey on the label differs from grey in a ring around it: what is labelled can be seen."""
     differences = []
-    for image, mask in batches:
+    for image, mask, _ in batches:
         ring = torch.nn.functional.max_pool2d(mask, 9, 1, 4) - torch.nn.functional.max_pool2d(mask, 3, 1, 1)
         for i, m, r in zip(image, mask, ring, strict=True):
             if m.sum() > 50 and r.sum() > 50:
                 differences.append(abs(float(i[m > 0].mean() - i[r > 0].mean())))
     assert np.median(differences) > 0.05
+
+
+def test_a_reference_shows_the_scene_before_the_contrast(batches):
+    """On the label the picture differs from its reference, beside it the two are alike."""
+    changes, rests = [], []
+    for image, mask, reference in batches:
+        far = torch.nn.functional.max_pool2d(mask, 21, 1, 10) == 0
+        for i, m, r, f in zip(image, mask, reference, far, strict=True):
+            if m.sum() > 50 and f.sum() > 50:
+                change = (i - r).abs()
+                changes.append(float(change[m > 0].mean()))
+                rests.append(float(change[f].mean()))
+    assert np.median(changes) > 1.5 * np.median(rests)

@@ -92,21 +92,21 @@ def test_kept_frames_are_those_that_would_be_made(tmp_path, monkeypatch):
 
 
 def test_a_share_of_the_frames_is_of_whole_injections(monkeypatch):
-    injection = np.full((64, 64), 7, np.uint8), np.zeros((64, 64), np.uint8)
+    injection = np.full((64, 64), 7, np.uint8), *np.zeros((2, 64, 64), np.uint8)
     monkeypatch.setattr(data, 'PhantomSamples', lambda size, seed: repeat(injection))
-    images = [image for image, _ in simulated_pairs(8, 64, [1, 2], phantoms=0.25)]
+    images = [image for image, *_ in simulated_pairs(8, 64, [1, 2], phantoms=0.25)]
     assert [bool((image == 7).all()) for image in images] == 2 * [True] + 6 * [False]
 
 
 def test_each_simulated_frame_is_shown_as_often_as_asked(monkeypatch):
-    shown, pool = [], [(np.zeros((32, 32), np.uint8), np.zeros((32, 32), np.uint8)) for _ in range(6)]
+    shown, pool = [], [tuple(np.zeros((3, 32, 32), np.uint8)) for _ in range(6)]
     monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache, phantoms: pool)
-    monkeypatch.setattr(data, 'augment', lambda image, mask, size, rng: (image, mask))
-    monkeypatch.setattr(data, 'collate', shown.extend)
+    monkeypatch.setattr(data, 'augment', lambda image, mask, size, rng, reference: (image, mask))
+    monkeypatch.setattr(data, 'collate', lambda examples, pictures: shown.extend(examples))
     settings = one_stream(size=32, batch_size=2, pool=6, reuse=3)
     for _ in islice(TrainingBatches(settings, 0), 9):
         pass
-    for image, _ in pool:
+    for image, *_ in pool:
         assert sum(image is other for other, _ in shown) == 3
 
 
@@ -126,7 +126,7 @@ def test_a_picture_and_its_mask_are_moved_together(strong):
     cv2.circle(picture, (40, 70), 15, 255, -1)
     seen = 0
     for seed in range(40):
-        image, mask = augment(picture, picture, 96, np.random.default_rng(seed), strong)
+        image, mask, _ = augment(picture, picture, 96, np.random.default_rng(seed), strong)
         assert image.shape == mask.shape == (96, 96) and image.dtype == mask.dtype == np.uint8
         inside, outside = cv2.erode(mask, np.ones((7, 7))) > 127, cv2.dilate(mask, np.ones((7, 7))) == 0
         if inside.sum() > 50:
@@ -136,11 +136,33 @@ def test_a_picture_and_its_mask_are_moved_together(strong):
     assert seen > 20
 
 
+def test_a_reference_is_moved_and_shown_like_its_picture():
+    picture = np.zeros((120, 120), np.uint8)
+    cv2.circle(picture, (40, 70), 15, 200, -1)
+    for seed in range(20):
+        image, _, reference = augment(picture, picture, 96, np.random.default_rng(seed), reference=picture)
+        # The same but for the noise, which is another one.
+        assert np.abs(cv2.blur(image, (9, 9)).astype(int) - cv2.blur(reference, (9, 9))).max() < 16
+    assert augment(picture, picture, 96, np.random.default_rng(0))[2] is None
+
+
+def test_networks_of_two_pictures_see_some_frames_with_their_reference(monkeypatch):
+    rng = np.random.default_rng(1)
+    pool = [tuple(rng.integers(0, 255, (3, 32, 32), dtype=np.uint8)) for _ in range(40)]
+    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache, phantoms: pool)
+    settings = one_stream(size=32, batch_size=40, pool=40, reuse=1)
+    seen, _ = next(iter(TrainingBatches(settings, 0, pictures=2)))
+    assert seen.shape == (40, 2, 32, 32)
+    compared = (seen[:, 1] != 0).any(dim=(1, 2)).float().mean()
+    assert 0.4 < compared < 0.8
+    assert next(iter(TrainingBatches(settings, 0)))[0].shape == (40, 1, 32, 32)
+
+
 def test_blades_hide_vessels_from_the_mask_too():
     picture, vessel = np.full((96, 96), 200, np.uint8), np.full((96, 96), 255, np.uint8)
     hidden = 0
     for seed in range(60):
-        image, mask = augment(picture, vessel, 96, np.random.default_rng(seed), strong=True)
+        image, mask, _ = augment(picture, vessel, 96, np.random.default_rng(seed), strong=True)
         if (mask == 0).any():
             hidden += 1
             assert np.median(image[mask == 0]) < np.median(image[mask > 0]) - 10

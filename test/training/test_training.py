@@ -10,7 +10,7 @@ import yaml
 
 from m2i_ros.evaluation.metrics import dice
 from m2i_ros.segmentation import Segmenter, valid_area
-from m2i_ros.segmentation.segmenter import at_network_size, normalise_grey
+from m2i_ros.segmentation.segmenter import at_network_size, network_input
 from m2i_ros.training import segmentation
 from m2i_ros.training.data import TrainingBatches
 from m2i_ros.training.segmentation import SegmentationTraining, TrainingSettings, load_network
@@ -227,7 +227,7 @@ def test_real_validation_pictures_are_reported_apart(trained, tmp_path, real):
     assert training.validation['dice'] == without.validation['dice']
     network = load_network(run / 'best.pt').eval()
     # Enlarged to 105 by 135 pixels as in use, then mirrored up to the multiple of 32 that the network takes.
-    picture = np.pad(normalise_grey(image, valid_area(image)), ((0, 23), (0, 25)), mode='reflect')
+    picture = np.pad(network_input(image, valid_area(image))[0], ((0, 23), (0, 25)), mode='reflect')
     with torch.no_grad():
         probability = torch.sigmoid(network(torch.from_numpy(picture)[None, None]))[0, 0, :105, :135].numpy()
     found = probability >= training.validation['threshold']

@@ -1,0 +1,148 @@
+"""The picture without contrast that the others are compared with."""
+
+import cv2
+import numpy as np
+import pytest
+
+from m2i_ros.segmentation import Segmenter, VesselMask
+from m2i_ros.segmentation.reference import IN_A_ROW, KEPT, References
+from m2i_ros.segmentation.segmenter import CHANGE_GAIN, network_input
+
+SHAPE = (64, 80)
+
+
+def scene(seed=0, shape=SHAPE):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    rng = np.random.default_rng(seed)
+    return (128 + 60 * np.sin(x / rng.uniform(5, 20) + seed) * np.cos(y / rng.uniform(5, 20))).astype(np.uint8)
+
+
+def vessels(share, shape=SHAPE):
+    mask = np.zeros(shape, np.uint8)
+    mask.flat[: round(share * mask.size)] = 255
+    return VesselMask(mask, np.ones(shape, bool))
+
+
+NONE, SOME, NONE_WIDE = vessels(0.0), vessels(0.05), vessels(0.0, (256, 256))
+
+
+def test_without_a_picture_there_is_no_reference():
+    references = References()
+    assert references.nearest(scene()) is None
+    references.add(scene(), SOME)
+    assert references.nearest(scene()) is None
+
+
+def test_an_empty_first_picture_is_the_reference_of_those_that_follow():
+    references, first = References(), scene()
+    references.add(first, NONE)
+    for _ in range(50):
+        np.testing.assert_array_equal(references.nearest(first + np.uint8(20)), first)
+        references.add(first + np.uint8(20), SOME)
+
+
+def test_contrast_that_begins_to_come_is_in_no_reference():
+    """Each picture shows a little more of it than the one before, and is found empty until there is enough."""
+    references, still = References(), scene()
+    creeping = [np.where(np.arange(SHAPE[1]) < n, still // 2, still).astype(np.uint8) for n in range(2 * IN_A_ROW)]
+    references.add(still, NONE)
+    for picture in creeping[: IN_A_ROW - 1]:
+        references.add(picture, NONE)
+    for picture in creeping[IN_A_ROW - 1 :]:
+        references.add(picture, SOME)
+        np.testing.assert_array_equal(references.nearest(picture), still)
+
+
+def test_of_several_the_one_most_alike_is_taken():
+    """Breath moves the scene: each picture's reference was taken at its own moment of the breath."""
+    breath = [np.roll(scene(), shift, axis=0) for shift in (0, 3, 6, 9)]
+    references = References()
+    references.add(breath[0], SOME)
+    for moment in breath:
+        for _ in range(IN_A_ROW):
+            references.add(moment, NONE)
+    for moment in breath:
+        np.testing.assert_array_equal(references.nearest(moment // 2 + 40), moment)
+
+
+def test_old_ones_are_forgotten_and_another_scene_has_none():
+    references = References()
+    old, new = scene(1), scene(2)
+    references.add(old, NONE)
+    assert references.nearest(new) is None
+    for _ in range(KEPT * IN_A_ROW):
+        references.add(new, NONE)
+    assert references.nearest(old) is None
+    np.testing.assert_array_equal(references.nearest(new), new)
+
+
+@pytest.mark.parametrize('other', [scene(shape=(80, 64)), scene().astype(np.uint16), scene().astype(np.float32)])
+def test_a_picture_of_another_size_or_type_has_none(other):
+    references = References()
+    references.add(scene(), NONE)
+    assert references.nearest(other) is None
+
+
+def test_a_scene_that_moved_as_a_whole_is_followed():
+    """The table has moved; what comes into view was not seen before, and counts as unchanged."""
+    rng = np.random.default_rng(4)
+    wide = cv2.GaussianBlur(rng.uniform(0, 255, (300, 300)).astype(np.float32), (0, 0), 16)
+    wide = ((wide - wide.min()) / np.ptp(wide) * 255).astype(np.uint8)
+    before, now = wide[20:276, 30:286], wide[8:264, 44:300]
+    now = now.copy()
+    now[100:120, 60:200] //= 2
+    references = References()
+    references.add(before, NONE_WIDE)
+    change = now.astype(int) - references.nearest(now)
+    vessel = np.zeros(now.shape, bool)
+    vessel[98:122, 58:202] = True
+    assert np.abs(change[~vessel]).max() < 12
+    assert np.median(change[101:119, 61:199]) < -40
+
+
+def test_a_reset_forgets():
+    references = References()
+    references.add(scene(), NONE)
+    references.reset()
+    assert references.nearest(scene()) is None
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+def test_the_network_sees_what_changed_whatever_the_exposure(dtype):
+    before = np.where(np.indices(SHAPE).sum(axis=0) % 2, 80, 180).astype(dtype)
+    picture = before + dtype(15)  # a little brighter all over, and
+    picture[20:30, 20:40] -= dtype(25)
+    valid = np.ones(SHAPE, bool)
+    valid[:5] = False
+    change = network_input(picture, valid, 2, before)[1]
+    inside = change[20:30, 20:40]
+    # Black to white, 1 of the picture, is 100 grey levels.
+    np.testing.assert_allclose(inside, -0.25 * CHANGE_GAIN, rtol=0.2)
+    change[20:30, 20:40] = 0
+    assert np.abs(change).max() < 1e-5
+    assert not network_input(picture, valid, 2)[1].any()
+
+
+@pytest.fixture
+def contrast_comes():
+    """Pictures of one scene: without contrast, with it, and without again."""
+    bare = scene(shape=(96, 96))
+    filled = bare.copy()
+    filled[40:50] = filled[40:50] // 3
+    return [bare, filled, bare]
+
+
+def test_weights_for_one_picture_are_shown_no_reference(exported, contrast_comes):
+    segmenter = Segmenter(exported, threads=1, polarity='dark')
+    alone = segmenter.segment(contrast_comes[1]).probability
+    segmenter.reset()
+    np.testing.assert_array_equal([segmenter.segment(p).probability for p in contrast_comes][1], alone)
+    assert not segmenter.info['reference']
+
+
+def test_bright_contrast_is_compared_like_dark(contrast_comes):
+    masks = []
+    for polarity, pictures in (('dark', contrast_comes), ('bright', [~p for p in contrast_comes])):
+        segmenter = Segmenter(threads=1, polarity=polarity)
+        masks.append([segmenter.segment(picture).probability for picture in pictures][1])
+    np.testing.assert_allclose(*masks, atol=0.05)
