@@ -6,6 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
+from m2i_ros.model.projection import mesh_edges
+
 
 @dataclass(frozen=True)
 class Centreline:
@@ -52,6 +54,11 @@ class VesselModel:
     axes: str = 'lps'
     name: str = 'vessel'
     source: str = field(default='', compare=False)
+
+    @cached_property
+    def edges(self):
+        """What `projection.mesh_edges` says of the faces."""
+        return mesh_edges(self.faces)
 
     @cached_property
     def centroid(self):

@@ -1,6 +1,7 @@
 """How far a refined pose is believed: a probability learned from simulated registrations whose truth is known."""
 
 import json
+import math
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -66,13 +67,13 @@ class Confidence:
     def features(evidence):
         """Return the features (5,) of an `Evidence`."""
         e = evidence
-        predicted = np.log(np.clip(e.predicted_mm, 1e-3, 1e3))
+        predicted = math.log(min(max(e.predicted_mm, 1e-3), 1e3))
         residual = min(e.residual_mm, 1e3)
         return np.array([predicted, residual, e.model_unexplained, e.mask_unexplained, e.rival])
 
     def __call__(self, evidence, limit_mm):
-        score = self.intercept + self.sharpness * np.log(limit_mm) - self.weights @ self.features(evidence)
-        return float(1 / (1 + np.exp(-np.clip(score, -50, 50))))
+        score = self.intercept + self.sharpness * math.log(limit_mm) - self.weights @ self.features(evidence)
+        return float(1 / (1 + math.exp(-min(max(score, -50), 50))))
 
     def worst(self, evidence):
         """Return the index of the feature that takes most from the probability."""
@@ -117,23 +118,23 @@ def evidence_of(fit, points, camera, rival=0.0):
         max(fit.residual, 1e-9) * pixel_mm,
         1 - fit.model_share,
         1 - fit.mask_share,
-        float(np.clip((rival - RIVAL_FROM) / (1 - RIVAL_FROM), 0, 1)),
+        min(max((rival - RIVAL_FROM) / (1 - RIVAL_FROM), 0.0), 1.0),
     )
 
 
 def points_in_view(surface, T_image_model, view):
     """Return model points (N, 3), at most about 300 vertices of the surface, that project into the valid picture."""
     points = surface.vertices[:: max(1, len(surface.vertices) // 300)]
-    u, v = view.camera.project(apply(T_image_model, points)).T
+    pixels = view.camera.project(apply(T_image_model, points))
     with np.errstate(invalid='ignore'):
-        seen = (u >= 0) & (u <= view.camera.width - 1) & (v >= 0) & (v <= view.camera.height - 1)
-    column, row = np.rint(u[seen]).astype(int), np.rint(v[seen]).astype(int)
+        seen = ((pixels >= 0) & (pixels <= (view.camera.width - 1, view.camera.height - 1))).all(axis=1)
+    column, row = np.rint(pixels[seen]).astype(int).T
     return points[seen][view.valid[row, column]]
 
 
 def millimetres_per_pixel(points, T_image_model, camera):
     """Return the millimetres at the depth of model points (N, 3) that one pixel sees."""
-    return float(1e3 * apply(T_image_model, points)[:, 2].mean() / camera.fy)
+    return float(1e3 * (T_image_model[2, :3] @ points.mean(axis=0) + T_image_model[2, 3]) / camera.fy)
 
 
 def predicted_mm(covariance, T_image_model, points, camera):

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from m2i_ros.geometry import apply
-from m2i_ros.model.projection import fill_faces, project_vertices
+from m2i_ros.model.projection import fill_silhouette, project_vertices
 
 # Compiled functions are called from Python only: see `refine`.
 from m2i_ros.registration.contour import occluding_contour
@@ -84,13 +84,13 @@ class DeformableModel:
         # The normals stay: a bend of some millimetres over a decimetre turns them by a few degrees.
         uvz = project_vertices(surface.vertices + displacement[self._nearest], T, *K)
         picture = np.zeros((camera.height, camera.width), np.uint8)
-        fill_faces(uvz, surface.faces, picture)
+        fill_silhouette(uvz, surface.faces, *surface.edges, picture)
         samples = occluding_contour(surface.faces, surface.normals, T, *K, uvz, picture, contour.inside)
         if not len(samples) or not len(contour.points):
             return _Matches(np.empty((0, 8)), np.empty(0, int), np.empty(0), np.empty(0), 0.0, 0.0)
-        nearest_point = np.full(len(samples), -1)
-        nearest_sample = np.full(len(contour.points), -1)
-        _match(samples, contour.points, contour.normals, max(3 * scale, CLOSE), nearest_point, nearest_sample)
+        nearest_point, nearest_sample = np.empty(len(samples), int), np.empty(len(contour.points), int)
+        places = contour.points, contour.normals, contour.cells, contour.columns
+        _match(samples, *places, max(3 * scale, CLOSE), nearest_point, nearest_sample)
         one, two = np.flatnonzero(nearest_point >= 0), np.flatnonzero(nearest_sample >= 0)
         samples_of = samples[np.concatenate([one, nearest_sample[two]])]
         points = contour.points[np.concatenate([nearest_point[one], two])]

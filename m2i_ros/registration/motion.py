@@ -36,26 +36,67 @@ def _basis(times, breath, beat, harmonics):
         n = 1
         for which in range(2):
             angle = 2 * np.pi * times[i] * (breath if which == 0 else beat)
-            for k in range(1, harmonics[which] + 1):
-                out[i, n] = np.cos(k * angle)
-                out[i, n + 1] = np.sin(k * angle)
+            turn = complex(np.cos(angle), np.sin(angle))
+            now = complex(1.0, 0.0)
+            for _ in range(harmonics[which]):
+                now *= turn
+                out[i, n] = now.real
+                out[i, n + 1] = now.imag
                 n += 2
     return out
+
+
+@njit(cache=True, nogil=True)
+def _root(basis, precision, noise):
+    """Return the lower triangular root (M, M) of the information, times noise squared, that a basis (N, M) and the
+    amplitudes' precision (M,) give (Cholesky)."""
+    count = basis.shape[1]
+    L = np.zeros((count, count))
+    for n in range(basis.shape[0]):
+        for i in range(count):
+            for j in range(i + 1):
+                L[i, j] += basis[n, i] * basis[n, j]
+    for i in range(count):
+        L[i, i] += precision[i] * noise * noise
+        for j in range(i + 1):
+            for k in range(j):
+                L[i, j] -= L[i, k] * L[j, k]
+            L[i, j] = L[i, j] / L[j, j] if j < i else np.sqrt(L[i, i])
+    return L
+
+
+@njit(cache=True, nogil=True)
+def _whitened(L, right):
+    """Return X (M, K) with L @ X == right, which is written over."""
+    for i in range(L.shape[0]):
+        for k in range(right.shape[1]):
+            for j in range(i):
+                right[i, k] -= L[i, j] * right[j, k]
+            right[i, k] /= L[i, i]
+    return right
 
 
 @njit(cache=True, nogil=True)
 def _misfit(times, places, breath, beat, harmonics, precision, noise):
     """Return -2 log evidence, but for a constant, of two frequencies: linear regression with normal amplitudes."""
     basis = _basis(times, breath, beat, harmonics)
-    A = basis.T @ basis
-    for k in range(A.shape[0]):
-        A[k, k] += precision[k] * noise * noise
-    L = np.linalg.cholesky(A)
-    explained = np.linalg.solve(L, basis.T @ places)
+    L = _root(basis, precision, noise)
+    explained = _whitened(L, basis.T @ places)
     logs = 0.0
-    for k in range(A.shape[0]):
+    for k in range(L.shape[0]):
         logs += np.log(L[k, k])
     return 2 * places.shape[1] * logs + ((places**2).sum() - (explained**2).sum()) / (noise * noise)
+
+
+@njit(cache=True, nogil=True)
+def _regression(times, places, breath, beat, harmonics, precision, noise):
+    """Return the weights (M, 2) of the `_basis` that fit the places, their covariance (M, M) for a unit of noise, and
+    what is left of the places."""
+    basis = _basis(times, breath, beat, harmonics)
+    inverse_root = _whitened(_root(basis, precision, noise), np.eye(basis.shape[1]))
+    covariance = inverse_root.T @ inverse_root
+    weights = covariance @ (basis.T @ places)
+    return weights, covariance, places - basis @ weights
 
 
 @njit(cache=True, nogil=True)
@@ -88,18 +129,16 @@ class _Curve:
     beside: np.ndarray
 
     def at(self, stamp):
-        """Return how far the point will have moved (2,), and the variances of each component: if the periods stay, and
-        what their change adds."""
+        """Return how far the point will have moved (2,), and the variance of each component if the periods stay."""
         later = stamp - self.stamp
         basis = _basis(np.array([later]), self.breath, self.beat, HARMONICS)[0]
-        shift = basis @ self.weights + np.exp(-later / PULL) * self.beside
-        late = DRIFT * later * self._speed()
-        return shift, float(basis @ self.posterior @ basis), late**2
+        return basis @ self.weights + np.exp(-later / PULL) * self.beside, float(basis @ self.posterior @ basis)
 
-    def _speed(self):
-        """Return the root mean square speed, metres per second, in each direction."""
+    def late(self, stamp):
+        """Return the standard deviation, in each direction, that a change of the periods adds."""
         rates = [k * f for n, f in zip(HARMONICS, (self.breath, self.beat)) for k in range(1, n + 1) for _ in range(2)]
-        return np.sqrt(((2 * np.pi * np.array(rates)[:, None] * self.weights[1:]) ** 2).sum() / 4)
+        speed = np.sqrt(((2 * np.pi * np.array(rates)[:, None] * self.weights[1:]) ** 2).sum() / 4)
+        return DRIFT * (stamp - self.stamp) * speed
 
 
 class Motion:
@@ -116,25 +155,23 @@ class Motion:
 
     def clear(self):
         """Forget the track."""
-        self._stamps, self._poses = deque(), deque()
+        self._stamps, self._poses = np.empty(0), np.empty((0, 4, 4))
         self._breath, self._beat = BREATHS[3], BEATS[6]
         self._curve, self._on_trial, self._added = None, deque(), 0
         self._trials, self._ratio, self._still, self._erred = 0, 1.0, 0.0, 0.0
 
     def carry(self, T_new_old):
         """Take over that the image frame has moved: T_new_old (4, 4) maps its old coordinates into the new ones."""
-        self._poses = deque(T_new_old @ T for T in self._poses)
+        self._poses = T_new_old @ self._poses
         self._curve, self._on_trial = None, deque()
 
     def add(self, stamp, T_image_model, point):
         """Take a tracked pose (4, 4). point: (3,) of the model, whose motion in the picture is to be predicted."""
         while self._on_trial and self._on_trial[0].stamp <= stamp - TRIAL:
             self._try(self._on_trial.popleft(), stamp, T_image_model)
-        self._stamps.append(stamp)
-        self._poses.append(T_image_model)
-        while self._stamps[0] < stamp - MEMORY:
-            self._stamps.popleft()
-            self._poses.popleft()
+        first = np.searchsorted(self._stamps, stamp - MEMORY)
+        self._stamps = np.append(self._stamps[first:], stamp)
+        self._poses = np.concatenate([self._poses[first:], T_image_model[None]])
         if stamp - self._stamps[0] < ENOUGH:
             return
         self._curve = self._fitted(point)
@@ -143,24 +180,22 @@ class Motion:
     def places(self, point, since):
         """Return the stamps (N,) of the track from `since` on, seconds, and where a model point (3,) lay in the picture
         then: (N, 2) metres at its last depth."""
-        stamps = np.array(self._stamps)
-        late = stamps >= since
-        poses = np.array([T for T, one in zip(self._poses, late) if one]).reshape(-1, 4, 4)
-        return stamps[late], _places(poses, point) if len(poses) else np.empty((0, 2))
+        first = np.searchsorted(self._stamps, since)
+        return self._stamps[first:], _places(self._poses[first:], point)
 
     def predict(self, stamp):
         """Return the shift (2,) since the last pose, metres along x and y, and its standard deviation in each; or None
         where nothing periodic is to be seen."""
         if self._curve is None or self._trials < TRIALS or self._erred > self._still:
             return None
-        shift, variance, late = self._curve.at(stamp)
-        return shift, float(np.sqrt(variance * max(1.0, self._ratio) + late))
+        shift, variance = self._curve.at(stamp)
+        return shift, float(np.sqrt(variance * max(1.0, self._ratio) + self._curve.late(stamp) ** 2))
 
     def _try(self, curve, stamp, T_image_model):
         if stamp > curve.stamp + 2 * TRIAL:
             return  # unseen in between
         came = np.subtract(*_places(np.stack([T_image_model, curve.T_image_model]), curve.point))
-        shift, variance, _ = curve.at(stamp)
+        shift, variance = curve.at(stamp)
         erred = ((shift - came) ** 2).sum() / 2
         self._trials = min(self._trials + 1, 4 * TRIALS)
         share = 1 / self._trials
@@ -169,29 +204,32 @@ class Motion:
         self._still += share * ((came**2).sum() / 2 - self._still)
 
     def _fitted(self, point):
-        times = np.array(self._stamps) - self._stamps[-1]
-        places = _places(np.stack(self._poses), point)
+        times, places = self._stamps - self._stamps[-1], _places(self._poses, point)
         places -= places[-1]
+        known = HARMONICS, _PRECISION, NOISE
         if self._added % FOLLOW == 0:
             breaths, beats = self._breath + BREATH_STEP * NEAR, self._beat + BEAT_STEP * NEAR
             if self._added % SCAN == 0:
                 breaths, beats = np.append(breaths, BREATHS), np.append(beats, BEATS)
-            known = HARMONICS, _PRECISION, NOISE
             self._breath, self._beat = _scan(times, places, breaths, beats, self._breath, *known)
         self._added += 1
-        basis = _basis(times, self._breath, self._beat, HARMONICS)
-        inverse = np.linalg.inv(basis.T @ basis + np.diag(_PRECISION) * NOISE**2)
-        weights = inverse @ (basis.T @ places)
-        rest = places - basis @ weights
+        weights, covariance, rest = _regression(times, places, self._breath, self._beat, *known)
         noise = max((rest**2).sum() / (2 * max(len(times) - len(_PRECISION) / 2, 1)), NOISE**2)
-        posterior = noise * inverse
+        posterior = noise * covariance
         posterior[0, 0] += noise  # that of a place about the curve
         return _Curve(
             self._stamps[-1], self._poses[-1], point, self._breath, self._beat, weights, posterior, rest[-1]
         )  # fmt: skip
 
 
+@njit(cache=True, nogil=True)
 def _places(poses, point):
     """Return where a model point (3,) lies in the picture under poses (N, 4, 4): (N, 2) metres at its last depth."""
-    x, y, z = (poses[:, :3, :3] @ point + poses[:, :3, 3]).T
-    return np.column_stack([x / z, y / z]) * z[-1]
+    out = np.empty((poses.shape[0], 2))
+    z = 1.0
+    for i in range(poses.shape[0]):
+        T = poses[i]
+        z = T[2, 0] * point[0] + T[2, 1] * point[1] + T[2, 2] * point[2] + T[2, 3]
+        for k in range(2):
+            out[i, k] = (T[k, 0] * point[0] + T[k, 1] * point[1] + T[k, 2] * point[2] + T[k, 3]) / z
+    return out * z

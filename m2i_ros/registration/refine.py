@@ -8,8 +8,8 @@ from numba import njit
 from m2i_ros.geometry import apply, perturb
 
 # Compiled functions are called from Python only, file by file: Numba's cache does not see changes in other files.
-from m2i_ros.model.projection import fill_faces, project_vertices
-from m2i_ros.registration.contour import occluding_contour
+from m2i_ros.model.projection import fill_silhouette, project_vertices
+from m2i_ros.registration.contour import CELL, occluding_contour
 from m2i_ros.registration.uncertainty import change_pivot, contour_variance
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
@@ -54,113 +54,117 @@ class Fit:
 
 
 @njit(cache=True, nogil=True)
-def _match(samples, points, normals, gate, nearest_point, nearest_sample):
+def _match(samples, points, normals, cells, columns, gate, nearest_point, nearest_sample):
     """For each contour sample the nearest mask point, and the other way round, or -1: within `gate`, normals aligned.
 
-    The points are sorted into cells `gate` wide, so that only the nine around a sample are looked at.
+    cells: of the `MaskContour`, in so many columns, so that only those around a sample are looked at.
     """
-    count = points.shape[0]
-    left, top = points[:, 0].min(), points[:, 1].min()
-    columns = int((points[:, 0].max() - left) / gate) + 1
-    rows = int((points[:, 1].max() - top) / gate) + 1
-    cell = np.empty(count, np.int64)
-    first = np.zeros(rows * columns + 1, np.int64)
-    for j in range(count):
-        cell[j] = int((points[j, 1] - top) / gate) * columns + int((points[j, 0] - left) / gate)
-        first[cell[j] + 1] += 1
-    for c in range(rows * columns):
-        first[c + 1] += first[c]
-    free = first[:-1].copy()
-    sorted_points = np.empty(count, np.int64)
-    for j in range(count):
-        sorted_points[free[cell[j]]] = j
-        free[cell[j]] += 1
-
-    best_sample = np.full(count, gate * gate)
+    nearest_sample[:] = -1
+    last_row, last_column = len(cells) // columns - 1, columns - 1
+    far = gate * gate
+    best_sample = np.full(points.shape[0], far)
     for i in range(samples.shape[0]):
         u, v, nu, nv = samples[i, 3], samples[i, 4], samples[i, 5], samples[i, 6]
-        column, row = int(np.floor((u - left) / gate)), int(np.floor((v - top) / gate))
-        begin, end = max(column - 1, 0), min(column + 2, columns)
-        if begin >= end:
-            continue
-        best = gate * gate
-        for r in range(max(row - 1, 0), min(row + 2, rows)):
-            for k in range(first[r * columns + begin], first[r * columns + end]):
-                j = sorted_points[k]
+        begin, end = max(int((u - gate) / CELL), 0), min(int((u + gate) / CELL), last_column) + 1
+        best, nearest = far, -1
+        for row in range(max(int((v - gate) / CELL), 0), min(int((v + gate) / CELL), last_row) + 1):
+            for j in range(cells[row * columns + begin], cells[row * columns + end]):
+                # Choices instead of branches, which could not be foretold.
                 du, dv = points[j, 0] - u, points[j, 1] - v
-                d = du * du + dv * dv
-                if (d < best or d < best_sample[j]) and nu * normals[j, 0] + nv * normals[j, 1] > ALIGNED:
-                    if d < best:
-                        best = d
-                        nearest_point[i] = j
-                    if d < best_sample[j]:
-                        best_sample[j] = d
-                        nearest_sample[j] = i
+                d = du * du + dv * dv if nu * normals[j, 0] + nv * normals[j, 1] > ALIGNED else far
+                nearest = j if d < best else nearest
+                best = min(d, best)
+                nearest_sample[j] = i if d < best_sample[j] else nearest_sample[j]
+                best_sample[j] = min(d, best_sample[j])
+        nearest_point[i] = nearest
 
 
 @njit(cache=True, nogil=True)
-def _add(sample, qu, qv, pivot, fx, fy, offset, scale, weight, H, g):
-    """Add one match to the normal equations; return its robust cost in [0, 1] and its squared distance."""
-    x, y, z, u, v, nu, nv = sample[0], sample[1], sample[2], sample[3], sample[4], sample[5], sample[6]
-    r = nu * (u - qu) + nv * (v - qv) + offset
+def _pull(sample, point, offset, scale):
+    """Return a match's residual in pixels, its weight, and its robust cost in [0, 1] (Geman-McClure)."""
+    r = sample[5] * (sample[3] - point[0]) + sample[6] * (sample[4] - point[1]) + offset
+    k = scale * scale / (scale * scale + r * r)
+    return r, k * k, 1 - k
+
+
+@njit(cache=True, nogil=True)
+def _add(sample, weight, pull, pivot, fx, fy, J, H):
+    """Add to H (8, 8) what a contour sample's matches say: the sums of their weights, and of weight times residual.
+
+    Its first seven rows and columns are the normal equations' matrix, its last row their right side. J: (8,), for use.
+    """
+    x, y, z, nu, nv = sample[0], sample[1], sample[2], sample[5], sample[6]
     a0 = nu * fx / z
     a1 = nv * fy / z
     a2 = -(a0 * x + a1 * y) / z
     dx, dy, dz = x - pivot[0], y - pivot[1], z - pivot[2]
-    J = (a0, a1, a2, dy * a2 - dz * a1, dz * a0 - dx * a2, dx * a1 - dy * a0, 1.0)
-    k = scale * scale / (scale * scale + r * r)
-    w = weight * k * k
+    J[0], J[1], J[2] = a0, a1, a2
+    J[3], J[4], J[5], J[6], J[7] = dy * a2 - dz * a1, dz * a0 - dx * a2, dx * a1 - dy * a0, 1.0, 0.0
     for i in range(7):
-        g[i] += w * r * J[i]
-        for j in range(i + 1):
-            H[i, j] += w * J[i] * J[j]
-    return r * r / (scale * scale + r * r), r * r
+        weighted = weight * J[i]
+        for j in range(8):  # eight, as many as a processor takes at once
+            H[i, j] += weighted * J[j]
+        H[7, i] += pull * J[i]
 
 
 @njit(cache=True, nogil=True)
-def _normal_equations(samples, points, normals, lengths, pivot, fx, fy, offset, scale, H, g):
-    """Fill the normal equations H (7, 7) and g (7,) of the squared residuals; return cost and statistics.
+def _normal_equations(samples, points, normals, lengths, cells, columns, pivot, fx, fy, offset, scale, H):
+    """Fill the normal equations H (8, 8) of the squared residuals, see `_add`; return cost and statistics.
 
     Both directions count alike: from each contour the mean over its length. Returned: robust cost in [0, 1], effective
     length in pixels of contour, root mean square of close residuals in pixels, shares of model and mask explained.
     """
     H[:] = 0
-    g[:] = 0
     model_length, mask_length = samples[:, 7].sum(), lengths.sum()
     if model_length < 1 or mask_length < 1:
         return 1.0, 0.0, np.inf, 0.0, 0.0
-    nearest_point = np.full(samples.shape[0], -1)
-    nearest_sample = np.full(points.shape[0], -1)
-    _match(samples, points, normals, max(3 * scale, CLOSE), nearest_point, nearest_sample)
+    nearest_point = np.empty(samples.shape[0], np.int64)
+    nearest_sample = np.empty(points.shape[0], np.int64)
+    _match(samples, points, normals, cells, columns, max(3 * scale, CLOSE), nearest_point, nearest_sample)
     cost, squares, model_close, mask_close = 0.0, 0.0, 0.0, 0.0
+    weights, pulls = np.zeros(samples.shape[0]), np.zeros(samples.shape[0])
     for i in range(samples.shape[0]):
         share = samples[i, 7] / model_length
         j = nearest_point[i]
         if j < 0:
             cost += 0.5 * share
             continue
-        c, r2 = _add(samples[i], points[j, 0], points[j, 1], pivot, fx, fy, offset, scale, 0.5 * share, H, g)
+        r, weight, c = _pull(samples[i], points[j], offset, scale)
+        weights[i] += 0.5 * share * weight
+        pulls[i] += 0.5 * share * weight * r
         cost += 0.5 * share * c
-        if r2 < CLOSE * CLOSE:
+        if abs(r) < CLOSE:
             model_close += share
-            squares += share * r2
+            squares += share * r * r
     for j in range(points.shape[0]):
         share = lengths[j] / mask_length
         i = nearest_sample[j]
         if i < 0:
             cost += 0.5 * share
             continue
-        c, r2 = _add(samples[i], points[j, 0], points[j, 1], pivot, fx, fy, offset, scale, 0.5 * share, H, g)
+        r, weight, c = _pull(samples[i], points[j], offset, scale)
+        weights[i] += 0.5 * share * weight
+        pulls[i] += 0.5 * share * weight * r
         cost += 0.5 * share * c
-        if r2 < CLOSE * CLOSE:
+        if abs(r) < CLOSE:
             mask_close += share
-            squares += share * r2
-    for i in range(7):
-        for j in range(i):
-            H[j, i] = H[i, j]
+            squares += share * r * r
+    J = np.empty(8)
+    for i in range(samples.shape[0]):
+        if weights[i] > 0:
+            _add(samples[i], weights[i], pulls[i], pivot, fx, fy, J, H)
     close = model_close + mask_close
     residual = np.sqrt(squares / close) if close > 0 else np.inf
     return cost, min(model_length, mask_length), residual, model_close, mask_close
+
+
+@njit(cache=True, nogil=True)
+def _farthest(uvz, before):
+    """Return the largest distance along u or v between projected vertices (V, 3)."""
+    out = 0.0
+    for i in range(uvz.shape[0]):
+        out = max(out, abs(uvz[i, 0] - before[i, 0]), abs(uvz[i, 1] - before[i, 1]))
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -235,7 +239,8 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
     """Return the `Fit` that starts from T_image_model (4, 4) and moves through `scales`.
 
     surface: ContourSurface. views: `View`s, the first one in the image frame. prior: Prior.
-    scales: pixels, falling: distances well above one count little (Geman-McClure). steps: at most, at each scale.
+    scales: pixels, falling: distances well above one count little (Geman-McClure). steps: at most, at each scale; or a
+    number for each.
 
     Levenberg-Marquardt over translation along x, y and the ray through the model's centre, rotation about that centre,
     and for each view a common offset between the contours, without which a mask that is too fat pulls the model towards
@@ -246,13 +251,16 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
     """
     problem = _Problem(surface, views, T_image_model, prior)
     T, own = np.ascontiguousarray(T_image_model, dtype=np.float64), np.zeros(len(problem.precision))
-    for scale in scales:
+    for scale, most in zip(scales, np.broadcast_to(steps, len(scales))):
         damping = 1e-3
         evidence = problem.evidence(T, own, scale)
         weights = evidence.weights(np.full(len(views), scale / 2))
         total, information, gradient = problem.posterior(T, own, evidence, weights)
-        for _ in range(steps):
+        for _ in range(most):
             T_next, own_next, gain = _step(T, own, information, gradient, damping, problem.centre)
+            if gain < ENOUGH:  # not worth another look
+                T, own = T_next, own_next
+                break
             evidence_next = problem.evidence(T_next, own_next, scale)
             posterior = problem.posterior(T_next, own_next, evidence_next, weights)
             if posterior[0] < total:
@@ -260,8 +268,6 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
                 total, information, gradient = posterior
             else:
                 damping = max(10 * damping, 1e-2)
-            if gain < ENOUGH:
-                break
 
     weights = 1 / (WIDER * problem.variances(evidence, own))
     _, information, _ = problem.posterior(T, own, evidence, weights)
@@ -313,7 +319,9 @@ class _Problem:
         self.drawn = [None] * len(views)  # the projected vertices in each picture
         self.seen = (None, None), None  # a pose with its own unknowns, and the occluding contours
         T_image_model = np.ascontiguousarray(T_image_model, dtype=np.float64)
-        self.centre = _visible_centre(surface, T_image_model, views[0].camera)
+        camera = views[0].camera
+        uvz = project_vertices(surface.vertices, T_image_model, camera.fx, camera.fy, camera.cx, camera.cy)
+        self.centre = _visible_centre(surface.vertices, uvz, camera.width, camera.height)
         self.prior_R = np.ascontiguousarray(prior.T_image_model[:3, :3], dtype=np.float64)
         self.prior_centre = apply(prior.T_image_model, self.centre)
         A = change_pivot(self.prior_centre, prior.T_image_model[:3, 3])
@@ -336,14 +344,15 @@ class _Problem:
         # From one scale to the next the pose stays, and so do its contours.
         if self.seen[0][0] is not T or self.seen[0][1] is not own:
             self.seen = (T, own), [self._occluding_contour(v, T, own) for v in range(count)]
-        H, g, statistics = np.empty((count, 7, 7)), np.empty((count, 7)), np.empty((5, count))
+        H, statistics = np.empty((count, 8, 8)), np.empty((5, count))
         for v, view in enumerate(self.views):
             camera, contour, (T_view, samples) = view.camera, view.contour, self.seen[1][v]
             statistics[:, v] = _normal_equations(
-                samples, contour.points, contour.normals, contour.lengths, apply(T_view, self.centre), camera.fx,
-                camera.fy, own[v], scale, H[v], g[v],
+                samples, contour.points, contour.normals, contour.lengths, contour.cells, contour.columns,
+                apply(T_view, self.centre), camera.fx, camera.fy, own[v], scale, H[v],
             )  # fmt: skip
-        return _Evidence([samples for _, samples in self.seen[1]], H, g, scale, *statistics)
+        samples = [samples for _, samples in self.seen[1]]
+        return _Evidence(samples, H[:, :7, :7].copy(), H[:, 7, :7].copy(), scale, *statistics)
 
     def _occluding_contour(self, v, T, own):
         """Return the pose (4, 4) in a view's own frame and its occluding contour there."""
@@ -354,9 +363,9 @@ class _Problem:
             T_view = perturb(T_view, (x, y, 0.0, *turn), apply(T_view, self.centre))
         K = (camera.fx, camera.fy, camera.cx, camera.cy)
         uvz = project_vertices(surface.vertices, T_view, *K)
-        if self.drawn[v] is None or np.abs(uvz[:, :2] - self.drawn[v][:, :2]).max() > STALE:
+        if self.drawn[v] is None or _farthest(uvz, self.drawn[v]) > STALE:
             self.pictures[v][:] = 0
-            fill_faces(uvz, surface.faces, self.pictures[v])
+            fill_silhouette(uvz, surface.faces, *surface.edges, self.pictures[v])
             self.drawn[v] = uvz
         inside = view.contour.inside
         return T_view, occluding_contour(surface.faces, surface.normals, T_view, *K, uvz, self.pictures[v], inside)
@@ -385,8 +394,12 @@ class _Problem:
         return slice(first, first + 5)
 
 
-def _visible_centre(surface, T, camera):
-    """Return the mean (3,) of the vertices in view, model coordinates; of all where none is in view."""
-    u, v, z = project_vertices(surface.vertices, T, camera.fx, camera.fy, camera.cx, camera.cy).T
-    seen = (z > 0) & (u >= 0) & (u <= camera.width - 1) & (v >= 0) & (v <= camera.height - 1)
-    return (surface.vertices[seen] if seen.any() else surface.vertices).mean(axis=0)
+@njit(cache=True, nogil=True)
+def _visible_centre(vertices, uvz, width, height):
+    """Return the mean (3,) of the vertices (V, 3) in view, model coordinates; of all where none is in view."""
+    total, count = np.zeros(3), 0
+    for i in range(vertices.shape[0]):
+        if uvz[i, 2] > 0 and 0 <= uvz[i, 0] <= width - 1 and 0 <= uvz[i, 1] <= height - 1:
+            total += vertices[i]
+            count += 1
+    return total / count if count else vertices.sum(axis=0) / vertices.shape[0]

@@ -1,11 +1,11 @@
 """The search for a first pose: many starts, each shifted in the picture to where it overlaps the mask best."""
 
 import numpy as np
-from scipy import fft
+from numba import njit
 from scipy.special import ndtri
 
-from m2i_ros.geometry import apply, perturb
-from m2i_ros.model.projection import fill_faces, project_vertices
+from m2i_ros.geometry import apply, rotation_matrix
+from m2i_ros.model.projection import fill_silhouette, project_vertices
 
 
 class PriorProposer:
@@ -19,9 +19,11 @@ class PriorProposer:
         self.prior = prior
 
     def __call__(self, count):
-        L = _square_root(self.prior.covariance)
-        pivot = self.prior.T_image_model[:3, 3]
-        return np.stack([perturb(self.prior.T_image_model, L @ z, pivot) for z in _normal_sequence(count)])
+        xi = _normal_sequence(count) @ _square_root(self.prior.covariance).T
+        poses = np.tile(self.prior.T_image_model, (count, 1, 1))
+        poses[:, :3, :3] = rotation_matrix(xi[:, 3:]) @ poses[:, :3, :3]
+        poses[:, :3, 3] += xi[:, :3]
+        return poses
 
 
 def _square_root(covariance):
@@ -89,26 +91,56 @@ def _overlaps(surface, poses, view, limit):
 
     poses: (N, 4, 4) in the view's own frame. limit: pixels; shifts go from -limit to limit, at most half a picture.
 
-    The overlap is Dice's coefficient within the valid part of the picture, in [0, 1]. All shifts come from two
-    correlations by FFT (of the silhouette with mask and with valid), the silhouette drawn on a canvas twice as wide.
+    The overlap is Dice's coefficient within the valid part of the picture, in [0, 1]. The silhouette is drawn on a
+    canvas twice as wide.
     """
     camera, (height, width) = view.camera, view.mask.shape
     pad_y, pad_x = height // 2, width // 2
-    shape = (fft.next_fast_len(height + 2 * pad_y, True), fft.next_fast_len(width + 2 * pad_x, True))
-    fixed = np.zeros((2, *shape), np.float32)
-    fixed[0, pad_y : pad_y + height, pad_x : pad_x + width] = view.mask / np.float32(255)
-    fixed[1, pad_y : pad_y + height, pad_x : pad_x + width] = view.valid
-    vessel = fixed[0].sum()
-    fixed = fft.rfft2(fixed)
-
-    canvas = np.zeros((len(poses), *shape), np.uint8)
-    for T, picture in zip(poses, canvas):
-        uvz = project_vertices(surface.vertices, T, camera.fx, camera.fy, camera.cx + pad_x, camera.cy + pad_y)
-        fill_faces(uvz, surface.faces, picture)
-    moving = np.conj(fft.rfft2((canvas > 0).astype(np.float32), workers=2))
-
     reach_y, reach_x = int(min(pad_y, limit)), int(min(pad_x, limit))
-    rows = np.arange(-reach_y, reach_y + 1)
-    columns = np.arange(-reach_x, reach_x + 1)
-    common, visible = (fft.irfft2(moving * f, s=shape, workers=2)[:, rows[:, None], columns[None, :]] for f in fixed)
-    return 2 * common / (np.maximum(visible, 1.0) + vessel), rows, columns
+    margin = pad_x + reach_x
+    # Sums along each row, so that a row of the silhouette takes two of them: of contrast, and of the valid part.
+    sums = np.zeros((2, height, width + 2 * margin + 1), np.int32)
+    for out, picture in zip(sums, (view.mask, view.valid)):
+        np.cumsum(np.pad(picture, ((0, 0), (margin, margin))), axis=1, dtype=np.int32, out=out[:, 1:])
+
+    shape = (height + 2 * pad_y, width + 2 * pad_x)
+    overlaps = np.empty((len(poses), 2 * reach_y + 1, 2 * reach_x + 1), np.float32)
+    vessel = view.mask.sum() / 255
+    for T, overlap in zip(poses, overlaps):
+        uvz = project_vertices(surface.vertices, T, camera.fx, camera.fy, camera.cx + pad_x, camera.cy + pad_y)
+        picture = np.zeros(shape, np.uint8)
+        fill_silhouette(uvz, surface.faces, *surface.edges, picture)
+        common, visible = _common(picture, sums, pad_y, reach_y, reach_x)
+        np.divide(2 / 255 * common, np.maximum(visible, 1) + vessel, out=overlap)
+    return overlaps, np.arange(-reach_y, reach_y + 1), np.arange(-reach_x, reach_x + 1)
+
+
+@njit(cache=True, nogil=True)
+def _common(picture, sums, pad, reach_y, reach_x):
+    """Return (2, R, C) int32: what shifted silhouettes have in common with two pictures.
+
+    picture: (H, W) uint8, the silhouette, 0 or not, `pad` rows higher than the pictures above and below. sums:
+    (2, rows, S), of the pictures along their rows, which begin where a shift of -reach_x brings the silhouette's.
+    """
+    rows, columns = 2 * reach_y + 1, 2 * reach_x + 1
+    out = np.zeros((2, rows, columns), np.int32)
+    for y in range(picture.shape[0]):
+        first, last = max(-reach_y, pad - y), min(reach_y, pad - y + sums.shape[1] - 1)
+        right = 0
+        while right < picture.shape[1]:
+            left = right
+            while left < picture.shape[1] and picture[y, left] == 0:
+                left += 1
+            right = left
+            while right < picture.shape[1] and picture[y, right] != 0:
+                right += 1
+            if left == right:
+                break
+            for which in range(2):
+                for shift in range(first, last + 1):
+                    to = out[which, shift + reach_y]
+                    begin = sums[which, y + shift - pad, left : left + columns]
+                    end = sums[which, y + shift - pad, right : right + columns]
+                    for x in range(len(to)):
+                        to[x] += end[x] - begin[x]
+    return out

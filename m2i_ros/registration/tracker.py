@@ -36,7 +36,7 @@ from m2i_ros.registration.view import view_of
 CAPTURE_SCALES = (7.5,)  # quarter-size
 SEARCH_SCALES = (6.0, 2.5)  # half-size
 FINE_SCALES = (5.0, 2.0)  # full, and from one frame to the next
-TRACK_STEPS = 3  # at each scale: from one frame to the next it is not far
+TRACK_STEPS = 1, 2  # at most, at these: from one frame to the next it is not far
 COARSE_FACES = 1000  # of the surface that is drawn where pixels are large
 MOVE_DOUBT = 0.05  # of a motion of C-arm or table that was announced: it is known from worn encoders and a clock
 MATCHED = 8  # starts that a matching network moves
@@ -454,10 +454,14 @@ class Registrar:
 
     def _contrast(self, view, T):
         """Return the share of the projected model that is vessel now, give or take a small motion."""
-        quarter = view.reduced(0.25)
-        model = (silhouette(self._coarse, quarter.T_view_image @ T, quarter.camera) > 0) & quarter.valid
-        near = cv2.dilate(model.view(np.uint8), np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)).view(bool)
-        return np.count_nonzero(near & (quarter.mask > 127)) / max(np.count_nonzero(model), 1)
+        camera = view.camera.scaled(0.25)
+        mask, valid = (
+            cv2.resize(p, (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)
+            for p in (view.mask, view.valid.view(np.uint8))
+        )
+        model = silhouette(self._coarse, view.T_view_image @ T, camera) * valid
+        near = cv2.dilate(model, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
+        return np.count_nonzero(near & mask > 127) / max(np.count_nonzero(model), 1)
 
     def _lose(self, reason):
         self._last_prior, self._track = self._track.prior, None
@@ -481,7 +485,7 @@ class Registrar:
             self.motion.add(stamp, fit.T_image_model, point)
             if fit.model_share > WELL:
                 self._kept.take(full, *self.motion.places(point, self._kept.since))
-        _, recall, precision = full.reduced(0.5).overlap(self._surface, fit.T_image_model)
+        _, recall, precision = full.overlap(self._surface, fit.T_image_model)
         scale = millimetres_per_pixel(points, fit.T_image_model, full.camera) if len(points) else np.nan
         return Registration(
             State.TRACKING if judgement.accepted else refused,
@@ -501,7 +505,7 @@ class Registrar:
 
 def _area(view):
     """Return the share of the valid picture that is vessel."""
-    return np.count_nonzero(view.mask > 127) / max(np.count_nonzero(view.valid), 1)
+    return np.count_nonzero((view.mask >> 7).view(bool)) / max(np.count_nonzero(view.valid), 1)
 
 
 def _take_contours(views):

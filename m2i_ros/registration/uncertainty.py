@@ -48,16 +48,15 @@ def projected_error(covariance, T_image_model, points, camera):
     covariance: (6, 6), pivot at the model origin's position.
     """
     x, y, z = apply(T_image_model, points).T
-    dx, dy, dz = x - T_image_model[0, 3], y - T_image_model[1, 3], z - T_image_model[2, 3]
+    dx, dy, dz = (x, y, z) - T_image_model[:3, 3, None]
+    fx, fy = camera.fx / z, camera.fy / z
+    cx, cy = -fx * x / z, -fy * y / z
     zero = np.zeros_like(z)
-    total = 0.0
-    for a, b, c in (
-        (camera.fx / z, zero, -camera.fx * x / z**2),
-        (zero, camera.fy / z, -camera.fy * y / z**2),
-    ):
-        J = np.stack([a, b, c, dy * c - dz * b, dz * a - dx * c, dx * b - dy * a], axis=1)
-        total += ((J @ covariance) * J).sum()
-    return float(np.sqrt(total / len(z)))
+    J = np.array(
+        [[fx, zero, cx, dy * cx, dz * fx - dx * cx, -dy * fx], [zero, fy, cy, dy * cy - dz * fy, -dx * cy, dx * fy]]
+    )
+    squares = np.tensordot(J, J, ((0, 2), (0, 2)))
+    return float(np.sqrt((squares * covariance).sum() / len(z)))
 
 
 def contour_variance(samples, contour, offset):

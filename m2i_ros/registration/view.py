@@ -11,6 +11,7 @@ from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.contour import mask_contour
 
 FULL = 512  # pixels: a larger picture is reduced until its longer side has this
+POINTS = 800 / FULL  # of the contour for each pixel of a picture's longer side, at most
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class View:
     @cached_property
     def contour(self):
         """The mask's `MaskContour`."""
-        return mask_contour(self.mask, self.valid)
+        return mask_contour(self.mask, self.valid, round(POINTS * max(self.mask.shape)))
 
     def reduced(self, factor):
         """Return the view at `factor` (0 to 1) times the size."""
@@ -51,8 +52,8 @@ class View:
 
     def overlap(self, surface, T_image_model):
         """Return Dice, recall and precision of the projected surface against the mask, NaN where a sum is empty."""
-        model = (silhouette(surface, self.T_view_image @ T_image_model, self.camera) > 0) & self.valid
-        vessel = self.mask > 127
+        model = silhouette(surface, self.T_view_image @ T_image_model, self.camera).view(bool) & self.valid
+        vessel = (self.mask >> 7).view(bool)
         common, model, vessel = (float(np.count_nonzero(a)) for a in (model & vessel, model, vessel))
         with np.errstate(invalid='ignore'):
             return tuple(np.divide(common, np.array([(model + vessel) / 2, vessel, model])).tolist())
@@ -75,7 +76,7 @@ class SecondView:
 def view_of(vessels, camera, T_view_image=None, sway=None):
     """Return the full `View` of a VesselMask: at its own size, or reduced to `FULL`. The others: see there."""
     valid = np.ascontiguousarray(vessels.valid, dtype=bool)
-    mask = np.where(valid, vessels.mask, 0).astype(np.uint8, copy=False)
+    mask = vessels.mask * valid
     others = {'T_view_image': T_view_image, 'sway': sway}
     view = View(mask, valid, camera, **{name: value for name, value in others.items() if value is not None})
     factor = FULL / max(camera.width, camera.height)

@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 
 from m2i_ros.geometry import Camera, rigid
 from m2i_ros.model.projected_centreline import project_centreline
-from m2i_ros.model.projection import silhouette
+from m2i_ros.model.projection import mesh_edges, silhouette
 
 CAMERA = Camera.from_detector(300, 240, source_to_detector=1.1, pixel_spacing=1e-3)
 
 
 def surface(mesh):
+    faces = np.ascontiguousarray(mesh.faces, dtype=np.int32)
     return SimpleNamespace(
         vertices=np.ascontiguousarray(mesh.vertices, dtype=float),
-        faces=np.ascontiguousarray(mesh.faces, dtype=np.int32),
+        faces=faces,
+        edges=mesh_edges(faces),
     )
 
 
@@ -67,10 +69,31 @@ def test_a_cylinder_covers_the_pixels_whose_rays_hit_it(rotation, mirrored):
 def test_faces_that_share_an_edge_neither_gap_nor_fatten():
     camera = Camera(20, 20, 1.0, 1.0, 0.0, 0.0)
     corners = np.array([[3.5, 4.5, 1], [13.5, 4.5, 1], [13.5, 16.5, 1], [3.5, 16.5, 1]], dtype=float)
-    square = SimpleNamespace(vertices=corners, faces=np.array([[0, 1, 2], [0, 2, 3]], np.int32))
+    faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+    square = SimpleNamespace(vertices=corners, faces=faces, edges=mesh_edges(faces))
     expected = np.zeros((20, 20), np.uint8)
     expected[5:17, 4:14] = 255
     assert np.array_equal(silhouette(square, np.eye(4), camera), expected)
+
+
+@pytest.mark.parametrize('size', [(40, 50), (31, 17)])
+def test_what_is_covered_is_what_any_face_covers(size):
+    """Of faces that lie over each other, whichever way they are turned, that share edges in threes, or cross."""
+    rng = np.random.default_rng(5)
+    camera = Camera(*size, 30.0, 30.0, 20.0, 15.0)
+    for count in (1, 2, 5, 40):
+        vertices = np.column_stack([rng.uniform(-1, 1, (12, 2)), rng.uniform(0.5, 2.0, 12)])
+        faces = np.array([rng.permutation(12)[:3] for _ in range(count)], np.int32)
+        expected = np.zeros((size[1], size[0]), bool)
+        for corners in camera.project(vertices)[faces]:
+            u, v = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+            sides = [
+                (b[0] - a[0]) * (v - a[1]) - (b[1] - a[1]) * (u - a[0])
+                for a, b in zip(corners, np.roll(corners, -1, axis=0))
+            ]
+            expected |= (np.min(sides, axis=0) > 0) | (np.max(sides, axis=0) < 0)
+        soup = SimpleNamespace(vertices=vertices, faces=faces, edges=mesh_edges(faces))
+        assert np.array_equal(silhouette(soup, np.eye(4), camera) > 0, expected)
 
 
 @settings(max_examples=30, deadline=None)

@@ -10,7 +10,7 @@ from trees import ray_cast
 from m2i_ros.geometry import apply, perturb, pose_difference, rotation_angle
 from m2i_ros.registration.confidence import points_in_view, predicted_mm
 from m2i_ros.registration.contour import ContourSurface
-from m2i_ros.registration.refine import Prior, _add, refine
+from m2i_ros.registration.refine import Prior, _add, _pull, refine
 from m2i_ros.registration.uncertainty import isotropic
 from m2i_ros.registration.view import View
 from m2i_ros.simulation.mask_faults import damaged
@@ -45,8 +45,10 @@ def test_the_gradient_is_that_of_the_robust_distance(camera, T_truth, model, mir
         return 0.5 * scale**2 * r2 / (scale**2 + r2)
 
     x = apply(T_truth, point)
-    H, g = np.zeros((7, 7)), np.zeros(7)
-    _add(np.r_[x, camera.project(x), normal, 1.0], *q, pivot, camera.fx, camera.fy, offset, scale, 1.0, H, g)
+    H, sample = np.zeros((8, 8)), np.r_[x, camera.project(x), normal, 1.0]
+    r, weight, _ = _pull(sample, q, offset, scale)
+    _add(sample, weight, weight * r, pivot, camera.fx, camera.fy, np.empty(8), H)
+    g = H[7, :7]
     for _ in range(5):
         direction = rng.normal(size=7) * np.r_[np.full(3, 1e-3), np.full(3, 1e-2), 1.0]
         numeric = (cost(1e-4 * direction) - cost(-1e-4 * direction)) / 2e-4

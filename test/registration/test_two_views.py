@@ -13,7 +13,7 @@ from m2i_ros.evaluation.metrics import ellipsoids, pose_errors
 from m2i_ros.geometry import Camera, CArm, apply, inverse, perturb, rigid
 from m2i_ros.registration import Registrar, State
 from m2i_ros.registration.contour import ContourSurface
-from m2i_ros.registration.refine import Prior, _add, _Problem, refine
+from m2i_ros.registration.refine import Prior, _add, _Problem, _pull, refine
 from m2i_ros.registration.search import best_depths, best_shifts
 from m2i_ros.registration.uncertainty import isotropic
 from m2i_ros.registration.view import SecondView, View
@@ -85,9 +85,10 @@ def test_all_unknowns_move_the_second_picture_as_the_normal_equations_say(
         r2 = (normal @ (u - q) + own[1] + step[7]) ** 2
         return 0.5 * scale**2 * r2 / (scale**2 + r2)
 
-    H, g = np.zeros((7, 7)), np.zeros(7)
-    at = apply(T_view, pivot) + sway
-    _add(np.r_[x, camera.project(x), normal, 1.0], *q, at, camera.fx, camera.fy, own[1], scale, 1.0, H, g)
+    H, sample, at = np.zeros((8, 8)), np.r_[x, camera.project(x), normal, 1.0], apply(T_view, pivot) + sway
+    r, weight, _ = _pull(sample, q, own[1], scale)
+    _add(sample, weight, weight * r, at, camera.fx, camera.fy, np.empty(8), H)
+    g = H[7, :7]
     sizes = np.r_[np.full(3, 1e-3), np.full(3, 1e-2), 1.0, 1.0, 1e-3, 1e-3, np.full(3, 1e-2)]
     direction = rng.normal(size=13) * sizes
     numeric = (cost(1e-4 * direction) - cost(-1e-4 * direction)) / 2e-4
@@ -124,7 +125,7 @@ def test_what_moved_between_the_exposures_is_told_apart_and_doubted(
     moved = rigid(translation=(0.0015, -0.001, 0.0)) @ T_second @ T_truth
     second = replace(views[1], mask=ray_cast(model.centreline, moved, second_camera))
     still, swaying = (
-        refine(surface, (views[0], replace(second, sway=sway)), start, prior(start, model), (12.0, 5.0, 2.0))
+        refine(surface, (views[0], replace(second, sway=sway)), start, prior(start, model), (12.0, 5.0, 2.0), steps=20)
         for sway in (np.zeros((2, 2)), 0.002**2 * np.eye(2))
     )
     inside = [ellipsoids(fit.covariance, fit.T_image_model, T_truth, model.centroid) for fit in (still, swaying)]
