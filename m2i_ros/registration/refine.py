@@ -372,8 +372,8 @@ class _Problem:
 
     def variances(self, evidence, own):
         """Return the `contour_variance` (V,) of each view's residuals, square pixels."""
-        contours = [view.contour for view in self.views]
-        return np.array(list(map(contour_variance, evidence.samples, contours, own)))
+        seen = zip(evidence.samples, (view.contour for view in self.views), own)
+        return np.array([contour_variance(samples, c.points, c.normals, offset) for samples, c, offset in seen])
 
     def posterior(self, T, own, evidence, weights):
         """Return the negative log likelihood, its information (n, n) and gradient (n,); see `_posterior`."""

@@ -59,18 +59,18 @@ def projected_error(covariance, T_image_model, points, camera):
     return float(np.sqrt((squares * covariance).sum() / len(z)))
 
 
-def contour_variance(samples, contour, offset):
+def contour_variance(samples, points, normals, offset):
     """Return the variance in square pixels of the mean distance between two contours, by their residuals.
 
     A mask's wall errs in waves, longer in some pictures than in others, and points of one wave say the same thing. The
     residuals' autocovariance along the contour counts them as what they are worth (Newey and West 1987, with Bartlett's
     kernel over distances in the picture), each wall for itself. Infinite where no contours are near each other.
 
-    samples: (K, 8), the model's, of `contour.occluding_contour`. contour: the mask's, a `MaskContour`. offset: pixels
-    by which the mask is fatter.
+    samples: (K, 8), the model's, of `contour.occluding_contour`. points, normals: (N, 2), the mask's, of its
+    `MaskContour`. offset: pixels by which the mask is fatter.
     """
     every = len(samples) // _PIECES + 1
-    return max(_contour_variance(samples[::every], contour.points, contour.normals, offset), MIN_VARIANCE)
+    return max(_contour_variance(samples[::every], points, normals, offset), MIN_VARIANCE)
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2i_ros.geometry import apply, perturb, rigid
-from m2i_ros.registration.contour import MaskContour
 from m2i_ros.registration.uncertainty import change_pivot, contour_variance, isotropic, projected_error
 
 vector = st.lists(st.floats(-1, 1), min_size=3, max_size=3).map(np.array)
@@ -50,10 +49,10 @@ def test_the_predicted_error_is_that_of_random_poses(camera, model, T_truth):
 
 
 def walls(residuals, apart=40.0, step=3.0):
-    """Return the samples (K, 8) of a model's contour and a `MaskContour` that is off it by `residuals` (W, N) pixels.
+    """Return the samples (K, 8) of a model's contour, and points and normals (K, 2) of one off it by residuals (W, N).
 
-    W straight walls lie `apart` pixels beside each other, the walls of vessels: their normals look left and right in
-    turn.
+    Pixels. W straight walls lie `apart` pixels beside each other, the walls of vessels: their normals look left and
+    right in turn.
     """
     samples, points, normals = [], [], []
     for wall, off in enumerate(residuals):
@@ -63,8 +62,7 @@ def walls(residuals, apart=40.0, step=3.0):
         samples.append(np.column_stack([np.zeros((len(off), 3)), u, v, n, np.full(len(off), step)]))
         points.append(np.column_stack([u + side * off, v]))
         normals.append(n)
-    points, normals = np.concatenate(points), np.concatenate(normals)
-    return np.concatenate(samples), MaskContour(points, normals, np.full(len(points), step), np.ones((1, 1), bool))
+    return [np.concatenate(rows) for rows in (samples, points, normals)]
 
 
 @pytest.mark.parametrize('reach', [1, 3], ids=['each point by itself', 'waves of 9 px'])
@@ -85,9 +83,7 @@ def test_what_is_no_wall_of_the_model_and_a_common_offset_are_no_error():
     alone = contour_variance(*walls(off), 0.0)
     # The mask lies outside of the model by its offset.
     assert contour_variance(*walls(off + 1.5), 1.5) == pytest.approx(alone, rel=1e-6)
-    samples, contour = walls(off)
-    others = [contour.points + (20.0, 7.0), contour.normals, contour.lengths]
-    both = [np.concatenate(pair) for pair in zip((contour.points, contour.normals, contour.lengths), others)]
-    assert contour_variance(samples, MaskContour(*both, contour.inside), 0.0) == pytest.approx(alone)
-    far = MaskContour(contour.points + 500, contour.normals, contour.lengths, contour.inside)
-    assert contour_variance(samples, far, 0.0) == np.inf
+    samples, points, normals = walls(off)
+    others = np.concatenate([points, points + (20.0, 7.0)])
+    assert contour_variance(samples, others, np.concatenate([normals, normals]), 0.0) == pytest.approx(alone)
+    assert contour_variance(samples, points + 500, normals, 0.0) == np.inf
