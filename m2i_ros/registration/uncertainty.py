@@ -6,6 +6,7 @@ from numba import njit
 from m2i_ros.geometry import apply
 
 CORRELATED = 20.0  # pixels along a contour within which residuals are taken for parts of one error
+REACH = 6.0  # pixels from a sample within which its wall's point is looked for
 NEAR = 3.0  # pixels: residuals beyond are no errors of a wall but other contours
 MIN_VARIANCE = 0.03**2  # square pixels: the mean of a contour is never believed to be known better
 _PIECES = 600  # of a contour, at most, that are looked at
@@ -75,13 +76,15 @@ def contour_variance(samples, points, normals, offset):
 
 @njit(cache=True, nogil=True)
 def _contour_variance(samples, points, normals, offset):
+    order = np.argsort(points[:, 1])
+    heights = points[order, 1]
     count = 0
     kept = np.empty(samples.shape[0], np.int64)
     residuals = np.empty(samples.shape[0])
     for i in range(samples.shape[0]):
         u, v, nu, nv = samples[i, 3], samples[i, 4], samples[i, 5], samples[i, 6]
-        nearest, best = -1, 4 * NEAR * NEAR
-        for j in range(points.shape[0]):
+        nearest, best = -1, REACH * REACH
+        for j in order[np.searchsorted(heights, v - REACH) : np.searchsorted(heights, v + REACH)]:
             du, dv = points[j, 0] - u, points[j, 1] - v
             d = du * du + dv * dv
             if d < best and nu * normals[j, 0] + nv * normals[j, 1] > 0.5:
