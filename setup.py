@@ -31,6 +31,7 @@ setup(
         ('share/' + package_name + '/config', glob('config/*')),
     ],
     install_requires=['setuptools'],
+    extras_require={'drr': ['nanodrr>=0.1.7']},
     zip_safe=False,
     maintainer='m2i_ros maintainers',
     maintainer_email='maintainers@m2i-ros.example.com',

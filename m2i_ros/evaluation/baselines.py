@@ -3,6 +3,8 @@
 Each takes a `trials.Case` and a start, T_image_model (4, 4), and returns a pose (4, 4). None of them judges its pose.
 """
 
+from importlib.util import find_spec
+
 import cv2
 import numpy as np
 from scipy.optimize import differential_evolution, minimize
@@ -98,6 +100,13 @@ def planar(case, T_start):
     return pose(found.x)
 
 
+def drr(case, T_start):
+    """An intensity method: digitally reconstructed radiographs of the model onto the picture; see `drr.match`."""
+    from m2i_ros.evaluation.drr import match  # torch and an optional package, for this one alone
+
+    return match(case, T_start)
+
+
 def _moved(T, x, centre):
     """Return T moved by x: metres in plane (two) and along the ray through the centre, radians about x, y, that ray."""
     at = apply(T, centre)
@@ -105,4 +114,11 @@ def _moved(T, x, centre):
     return perturb(T, np.concatenate([E @ np.asarray(x[:3]), E @ np.asarray(x[3:])]), at)
 
 
-BASELINES = {'refinement alone': refinement, 'distance map': distance_map, 'planar': planar}
+BASELINES = {'refinement': refinement, 'distance_map': distance_map, 'planar': planar, 'drr': drr}
+USUAL = ('refinement', 'distance_map', 'planar')  # those that need nothing more and do not take minutes
+
+
+def check(names):
+    """Raise ValueError where a baseline among `names` lacks the package that it is made of."""
+    if 'drr' in names and find_spec('nanodrr') is None:
+        raise ValueError('baseline drr: needs nanodrr, an optional package: python3 -m pip install nanodrr')

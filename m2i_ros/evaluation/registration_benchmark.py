@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from m2i_ros.evaluation.baselines import BASELINES
+from m2i_ros.evaluation.baselines import BASELINES, USUAL, check
 from m2i_ros.evaluation.terminal import percentiles, progress_bar, quartiles
 from m2i_ros.evaluation.trials import BANDS, MASKS, SWEEPS, cases, register, track
 from m2i_ros.recording.report import write_json
@@ -44,7 +44,12 @@ def add_arguments(parser):
         '--views', type=int, choices=(1, 2), default=1, help='2: with a second plane at 60 to 120 degrees (default: 1)'
     )
     parser.add_argument('--frames', type=int, default=0, help='also track so many frames of each patient')
-    parser.add_argument('--baselines', action='store_true', help='beside simpler ways, from the same starts')
+    parser.add_argument(
+        '--baselines',
+        nargs='*',
+        choices=BASELINES,
+        help=f'beside other ways, from the same starts; without names: {" ".join(USUAL)}. drr takes minutes a start',
+    )
     parser.add_argument('--capture', action='store_true', help='also rotations and shifts alone, for the capture range')
     parser.add_argument('--html', type=Path, help='where the report for people goes: one file')
     parser.add_argument('--resume', action='store_true', help='go on with what the JSON file of a stopped run holds')
@@ -54,6 +59,9 @@ def run(arguments):
     """Register and track; write the JSON file and, where asked for, the HTML file; print the tables. Return 0."""
     keys = ('of', 'masks', 'starts', 'size', 'views', 'frames', 'baselines', 'capture', 'weights')
     settings = {key: getattr(arguments, key) for key in keys}
+    if settings['baselines'] is not None:
+        settings['baselines'] = settings['baselines'] or list(USUAL)
+        check(settings['baselines'])
     report = {
         'job': 'registration',
         'command': arguments.command,
@@ -87,7 +95,7 @@ def run(arguments):
 
 
 def _trials(anatomy, seed, settings, segmenter):
-    baselines = BASELINES if settings['baselines'] else {}
+    baselines = {name: BASELINES[name] for name in settings['baselines'] or ()}
     for case in cases(anatomy, seed, settings['size'], settings['masks'], segmenter, settings['views']):
         for number in range(settings['starts']):
             for band, offset in BANDS.items():

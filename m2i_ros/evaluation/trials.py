@@ -36,8 +36,9 @@ _PART = (0.2, 0.7)  # share of the lumen's wall that contrast has reached where 
 class Case:
     """One picture of one simulated patient, or a pair.
 
-    true: (H, W) uint8. vessels, second: what a registration is given. angle_deg: between the central rays of both
-    planes; NaN for one.
+    true: (H, W) uint8. vessels, second: what a registration is given. subtracted: (H, W) float32, the picture from
+    which the mask was found, subtracted from the one before the injection; None for a mask that was not found in one.
+    angle_deg: between the central rays of both planes; NaN for one.
     """
 
     anatomy: str
@@ -49,6 +50,7 @@ class Case:
     true: np.ndarray
     vessels: VesselMask
     segmentation_ms: float
+    subtracted: np.ndarray | None = None
     second: SecondView | None = None
     angle_deg: float = math.nan
 
@@ -89,7 +91,7 @@ def cases(anatomy, seed, size, masks, segmenter, views=1):
     for mask in masks:
         planes, moment = _partly_filled(whole, anatomy, seed, size) if mask == 'partial' else (whole, _OPACIFIED)
         frames = [plane[round(moment * plane.frame_rate)] for plane in planes]
-        segmentation_ms = math.nan
+        segmentation_ms, subtracted = math.nan, None
         if mask == 'true':
             vessels = [VesselMask(frame.mask, np.ones(frame.mask.shape, bool)) for frame in frames]
         elif mask in ('found', 'partial'):
@@ -97,6 +99,7 @@ def cases(anatomy, seed, size, masks, segmenter, views=1):
             began = time.perf_counter()
             vessels = _segmented(segmenter, frames)
             segmentation_ms = 1e3 * (time.perf_counter() - began)
+            subtracted = np.subtract(planes[0][0].image, frames[0].image, dtype=np.float32)
         else:
             words = ((seed, 79), (seed, 79, 1))
             vessels = [damaged(f.mask, np.random.default_rng(own)) for f, own in zip(frames, words)]
@@ -108,7 +111,7 @@ def cases(anatomy, seed, size, masks, segmenter, views=1):
             second = {'second': SecondView(vessels[1], planes[1].camera, T), 'angle_deg': angle_deg}
         yield Case(
             anatomy, seed, mask, phantom.model, phantom.camera, frame.T_image_model, frame.mask, vessels[0],
-            segmentation_ms, **second,
+            segmentation_ms, subtracted, **second,
         )  # fmt: skip
 
 

@@ -10,17 +10,15 @@ from m2i_ros.geometry import apply, perturb
 # Compiled functions are called from Python only, file by file: Numba's cache does not see changes in other files.
 from m2i_ros.model.projection import fill_silhouette, project_vertices
 from m2i_ros.registration.contour import CELL, occluding_contour
-from m2i_ros.registration.uncertainty import change_pivot
+from m2i_ros.registration.uncertainty import change_pivot, contour_variance
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
 CORRELATION = 22.0  # pixels of contour whose errors are one error
 MIN_SWAY = 1e-4  # metres, and radians: how two image frames lie to each other is never believed to be known better
 STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
-WIDER = (28 / 22) ** 0.5  # than the contours' noise: so that 90 to 99% of errors lie in the 95% ellipsoid
-MIN_NOISE = 0.5  # pixels: contour errors are never believed to be smaller
+WIDER = 2.0  # than residuals say, which the fit made small: so that 90 to 99% of errors lie in the 95% ellipsoid
 CLOSE = 3.0  # pixels within which a contour counts as explained
 ENOUGH = 0.1  # a step that gains less, in log likelihood, ends a scale: under half of a standard deviation
-DEPTH = 1.5  # pixels: contrast is looked for within the model's wall at one to four times this
 ALIGNED = 0.5  # cosine between normals above which two pieces of contour may match
 
 
@@ -110,33 +108,26 @@ def _add(sample, weight, pull, pivot, fx, fy, J, H):
 
 
 @njit(cache=True, nogil=True)
-def _normal_equations(
-    samples, points, normals, lengths, cells, columns, mask, silhouette, pivot, fx, fy, offset, scale, H
-):  # fmt: skip
+def _normal_equations(samples, points, normals, lengths, cells, columns, pivot, fx, fy, offset, scale, H):
     """Fill the normal equations H (8, 8) of the squared residuals, see `_add`; return cost and statistics.
 
     Both directions count alike: from each contour the mean over its length. Returned: robust cost in [0, 1], effective
-    length in pixels of contour, root mean square of close residuals in pixels, shares of model and mask explained, and
-    the part of the cost that partial filling explains: of model contour without contrast, of mask contour within the
-    model.
-    mask, silhouette: (H, W) uint8.
+    length in pixels of contour, root mean square of close residuals in pixels, shares of model and mask explained.
     """
     H[:] = 0
     model_length, mask_length = samples[:, 7].sum(), lengths.sum()
     if model_length < 1 or mask_length < 1:
-        return 1.0, 0.0, np.inf, 0.0, 0.0, 0.0
+        return 1.0, 0.0, np.inf, 0.0, 0.0
     nearest_point = np.empty(samples.shape[0], np.int64)
     nearest_sample = np.empty(points.shape[0], np.int64)
     _match(samples, points, normals, cells, columns, max(3 * scale, CLOSE), nearest_point, nearest_sample)
-    cost, squares, model_close, mask_close, silent = 0.0, 0.0, 0.0, 0.0, 0.0
+    cost, squares, model_close, mask_close = 0.0, 0.0, 0.0, 0.0
     weights, pulls = np.zeros(samples.shape[0]), np.zeros(samples.shape[0])
     for i in range(samples.shape[0]):
         share = samples[i, 7] / model_length
         j = nearest_point[i]
         if j < 0:
             cost += 0.5 * share
-            if not _vessel_inside(mask, samples[i]):
-                silent += 0.5 * share
             continue
         r, weight, c = _pull(samples[i], points[j], offset, scale)
         weights[i] += 0.5 * share * weight
@@ -150,8 +141,6 @@ def _normal_equations(
         i = nearest_sample[j]
         if i < 0:
             cost += 0.5 * share
-            if silhouette[int(points[j, 1] + 0.5), int(points[j, 0] + 0.5)] > 0:
-                silent += 0.5 * share
             continue
         r, weight, c = _pull(samples[i], points[j], offset, scale)
         weights[i] += 0.5 * share * weight
@@ -166,7 +155,7 @@ def _normal_equations(
             _add(samples[i], weights[i], pulls[i], pivot, fx, fy, J, H)
     close = model_close + mask_close
     residual = np.sqrt(squares / close) if close > 0 else np.inf
-    return cost, min(model_length, mask_length), residual, model_close, mask_close, silent
+    return cost, min(model_length, mask_length), residual, model_close, mask_close
 
 
 @njit(cache=True, nogil=True)
@@ -176,17 +165,6 @@ def _farthest(uvz, before):
     for i in range(uvz.shape[0]):
         out = max(out, abs(uvz[i, 0] - before[i, 0]), abs(uvz[i, 1] - before[i, 1]))
     return out
-
-
-@njit(cache=True, nogil=True)
-def _vessel_inside(mask, sample):
-    """Return whether there is contrast at a contour sample of the model, a little within its wall."""
-    for step in range(1, 5):
-        u, v = sample[3] - step * DEPTH * sample[5], sample[4] - step * DEPTH * sample[6]
-        x, y = int(np.floor(u + 0.5)), int(np.floor(v + 0.5))
-        if 0 <= x < mask.shape[1] and 0 <= y < mask.shape[0] and mask[y, x] > 127:
-            return True
-    return False
 
 
 @njit(cache=True, nogil=True)
@@ -291,7 +269,7 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
             else:
                 damping = max(10 * damping, 1e-2)
 
-    weights = evidence.weights(WIDER * np.maximum(evidence.noise(), MIN_NOISE))
+    weights = 1 / (WIDER * problem.variances(evidence, own))
     _, information, _ = problem.posterior(T, own, evidence, weights)
     A = change_pivot(apply(T, problem.centre), T[:3, 3])
     return Fit(
@@ -309,8 +287,12 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What the contours of V views say of one pose at one scale, each (V, ...); see `_normal_equations`."""
+    """What the contours of V views say of one pose at one scale, each (V, ...); see `_normal_equations`.
 
+    samples: V arrays (K, 8), of `occluding_contour`.
+    """
+
+    samples: list
     H: np.ndarray
     g: np.ndarray
     scale: float
@@ -319,14 +301,6 @@ class _Evidence:
     residuals: np.ndarray
     model_shares: np.ndarray
     mask_shares: np.ndarray
-    silent: np.ndarray
-
-    def noise(self):
-        """Return the pixels of error that would explain the robust costs: matched and unmatched contour alike.
-
-        But for what has no match since contrast fills a part of the model only: it says nothing of the pose.
-        """
-        return self.scale * np.sqrt((self.costs - self.silent) / np.maximum(1 - self.costs, 1e-9))
 
     def weights(self, noise):
         """Return how many independent pieces of contour there are, over the variance of each: noise (V,) in pixels."""
@@ -370,14 +344,15 @@ class _Problem:
         # From one scale to the next the pose stays, and so do its contours.
         if self.seen[0][0] is not T or self.seen[0][1] is not own:
             self.seen = (T, own), [self._occluding_contour(v, T, own) for v in range(count)]
-        H, statistics = np.empty((count, 8, 8)), np.empty((6, count))
+        H, statistics = np.empty((count, 8, 8)), np.empty((5, count))
         for v, view in enumerate(self.views):
             camera, contour, (T_view, samples) = view.camera, view.contour, self.seen[1][v]
             statistics[:, v] = _normal_equations(
-                samples, contour.points, contour.normals, contour.lengths, contour.cells, contour.columns, view.mask,
-                self.pictures[v], apply(T_view, self.centre), camera.fx, camera.fy, own[v], scale, H[v],
+                samples, contour.points, contour.normals, contour.lengths, contour.cells, contour.columns,
+                apply(T_view, self.centre), camera.fx, camera.fy, own[v], scale, H[v],
             )  # fmt: skip
-        return _Evidence(H[:, :7, :7].copy(), H[:, 7, :7].copy(), scale, *statistics)
+        samples = [samples for _, samples in self.seen[1]]
+        return _Evidence(samples, H[:, :7, :7].copy(), H[:, 7, :7].copy(), scale, *statistics)
 
     def _occluding_contour(self, v, T, own):
         """Return the pose (4, 4) in a view's own frame and its occluding contour there."""
@@ -394,6 +369,11 @@ class _Problem:
             self.drawn[v] = uvz
         inside = view.contour.inside
         return T_view, occluding_contour(surface.faces, surface.normals, T_view, *K, uvz, self.pictures[v], inside)
+
+    def variances(self, evidence, own):
+        """Return the `contour_variance` (V,) of each view's residuals, square pixels."""
+        seen = zip(evidence.samples, (view.contour for view in self.views), own)
+        return np.array([contour_variance(samples, c.points, c.normals, offset) for samples, c, offset in seen])
 
     def posterior(self, T, own, evidence, weights):
         """Return the negative log likelihood, its information (n, n) and gradient (n,); see `_posterior`."""

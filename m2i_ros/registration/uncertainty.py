@@ -1,8 +1,15 @@
 """How far a pose is known. Covariances are those of `geometry.perturb`: translation, then rotation, about a pivot."""
 
 import numpy as np
+from numba import njit
 
 from m2i_ros.geometry import apply
+
+CORRELATED = 20.0  # pixels along a contour within which residuals are taken for parts of one error
+REACH = 6.0  # pixels from a sample within which its wall's point is looked for
+NEAR = 3.0  # pixels: residuals beyond are no errors of a wall but other contours
+MIN_VARIANCE = 0.03**2  # square pixels: the mean of a contour is never believed to be known better
+_PIECES = 600  # of a contour, at most, that are looked at
 
 
 def skew(v):
@@ -51,3 +58,52 @@ def projected_error(covariance, T_image_model, points, camera):
     )
     squares = np.tensordot(J, J, ((0, 2), (0, 2)))
     return float(np.sqrt((squares * covariance).sum() / len(z)))
+
+
+def contour_variance(samples, points, normals, offset):
+    """Return the variance in square pixels of the mean distance between two contours, by their residuals.
+
+    A mask's wall errs in waves, longer in some pictures than in others, and points of one wave say the same thing. The
+    residuals' autocovariance along the contour counts them as what they are worth (Newey and West 1987, with Bartlett's
+    kernel over distances in the picture), each wall for itself. Infinite where no contours are near each other.
+
+    samples: (K, 8), the model's, of `contour.occluding_contour`. points, normals: (N, 2), the mask's, of its
+    `MaskContour`. offset: pixels by which the mask is fatter.
+    """
+    every = len(samples) // _PIECES + 1
+    return max(_contour_variance(samples[::every], points, normals, offset), MIN_VARIANCE)
+
+
+@njit(cache=True, nogil=True)
+def _contour_variance(samples, points, normals, offset):
+    order = np.argsort(points[:, 1])
+    heights = points[order, 1]
+    count = 0
+    kept = np.empty(samples.shape[0], np.int64)
+    residuals = np.empty(samples.shape[0])
+    for i in range(samples.shape[0]):
+        u, v, nu, nv = samples[i, 3], samples[i, 4], samples[i, 5], samples[i, 6]
+        nearest, best = -1, REACH * REACH
+        for j in order[np.searchsorted(heights, v - REACH) : np.searchsorted(heights, v + REACH)]:
+            du, dv = points[j, 0] - u, points[j, 1] - v
+            d = du * du + dv * dv
+            if d < best and nu * normals[j, 0] + nv * normals[j, 1] > 0.5:
+                nearest, best = j, d
+        if nearest < 0:
+            continue
+        r = nu * (u - points[nearest, 0]) + nv * (v - points[nearest, 1]) + offset
+        if abs(r) < NEAR:
+            kept[count], residuals[count] = i, r * samples[i, 7]
+            count += 1
+    length, total = 0.0, 0.0
+    for a in range(count):
+        i = kept[a]
+        length += samples[i, 7]
+        total += residuals[a] * residuals[a]
+        for b in range(a):
+            j = kept[b]
+            du, dv = samples[i, 3] - samples[j, 3], samples[i, 4] - samples[j, 4]
+            d = du * du + dv * dv
+            if d < CORRELATED * CORRELATED and samples[i, 5] * samples[j, 5] + samples[i, 6] * samples[j, 6] > 0.5:
+                total += 2 * (1 - np.sqrt(d) / CORRELATED) * residuals[a] * residuals[b]
+    return total / (length * length) if length > 0 else np.inf
