@@ -43,7 +43,7 @@ class SecondPictureTopics:
         except FrameError as error:
             self._problem = str(error)
             if second is not None or worked:  # a plane that is switched off is told once
-                self._node.complaints.warn('second', f'one view only: {error}')
+                self._node.complaints.warn('second' if second else 'no second', f'one view only: {error}')
             return replace(frame, no_second=self._problem)
 
     def refused(self, header, reason):

@@ -271,14 +271,18 @@ class BiPlane:
         self.publishers[-1].publish(TFMessage(transforms=sent))
 
     def send(self, later=0, frame_id='lateral', camera=None, second=True, index=None):
-        """Publish a pair, the second picture `later` nanoseconds after the first; return {key: value} of the status."""
+        """Publish a pair, the second picture `later` nanoseconds after the first; return {key: value} of the status.
+
+        camera: another one of the second plane, or False: none is published.
+        """
         self.now += SECOND // 15
         stamp = self.now
         index = len(self.statuses) % len(self.patient.frames) if index is None else index
 
         def send_second():
             header = Driver.header(stamp + later, frame_id)
-            self.camera_info.publish(fill_camera_info(CameraInfo(), header, camera or self.other.camera))
+            if camera is not False:
+                self.camera_info.publish(fill_camera_info(CameraInfo(), header, camera or self.other.camera))
             Driver.send_image(self.image, stamp + later, self.other[index].image, frame_id)
 
         if second and later <= 0:

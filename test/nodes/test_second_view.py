@@ -22,16 +22,23 @@ def depth_variance(pose, point):
 @pytest.fixture(scope='module')
 def planes(graph, start, model_file, patient, other):
     topics = ('/image', '/second/image')
-    start('pipeline_node', **{'model.path': model_file, 'second.patience': 1.0}, **reliable(*topics))
+    node = start('pipeline_node', **{'model.path': model_file, 'second.patience': 1.0}, **reliable(*topics))
     planes = BiPlane(graph, patient, other)
+    planes.node = node
     planes.first.send_initial_pose(patient.initial_pose)
-    return planes
+    yield planes
+    planes.close()
 
 
 @pytest.fixture(scope='module')
 def geometry(planes):
     """How the planes stand, on /tf_static: only from here on."""
     planes.send_geometry()
+
+
+def test_without_its_camera_info_it_is_one_view_and_that_is_told(planes):
+    assert '/second/camera_info' in planes.until(1, says='no camera_info', camera=False)['second']
+    planes.node.says('one view only: no camera_info: nothing came on /second/camera_info')
 
 
 def test_without_geometry_it_is_one_view_and_the_status_says_so(planes):
@@ -70,7 +77,15 @@ def test_a_second_plane_that_is_wrong_or_switched_off_leaves_the_first_alone(pla
     assert 'unknown' in planes.until(1, frame_id='unknown')['second']
     assert 'one frame_id' in planes.until(1, frame_id='xray')['second']
     assert 'no picture on /second/image' in planes.until(1, second=False)['second']
+    planes.node.says('one view only: no picture on /second/image within 0.02 s')
     assert planes.until(2)['second'] == ''
+
+
+def test_a_second_plane_of_half_the_rate_serves_every_other_frame(planes, geometry):
+    planes.until(2)
+    told = [planes.send(second=second) for second in (False, True) * 3]
+    assert [each['views'] for each in told] == ['1', '2'] * 3
+    assert all(each['accepted'] == 'true' for each in told)
 
 
 def test_the_angles_of_both_planes_say_how_they_stand(planes, patient):
