@@ -1,4 +1,4 @@
-"""A recorded case on disk: `case.yaml` beside its pictures, masks, poses and model (docs/architecture.md)."""
+"""A recorded case on disk: `case.yaml` beside its pictures, masks, poses and model (docs/replay.md)."""
 
 import csv
 import glob
