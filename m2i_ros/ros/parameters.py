@@ -182,6 +182,12 @@ def _of_dicom():
             "What of the model (`model.path`) lies at the isocentre: `centroid`, or x y z in metres of the model's "
             'axes. Then each run begins with an initialpose by its angles. Empty: not known.',
         ),
+        Parameter(
+            'dicom.second',
+            '',
+            'Of a bi-plane system: path of the file of the other plane, begun at the same moment; frames are paired by '
+            'their times. Empty: one plane.',
+        ),
     )
 
 

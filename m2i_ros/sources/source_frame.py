@@ -65,6 +65,25 @@ class SourceFrame:
         return None if self.c_arm is None else self.T_table_isocentre @ inverse(self.c_arm.T_image_isocentre)
 
 
+def beside(frames, others):
+    """Yield the `SourceFrame`s of one plane, each with the nearest in time of another plane that began with it.
+
+    How the planes stand to each other is what their C-arms say, about one isocentre.
+    """
+    others = iter(others)
+    before, after = None, next(others, None)
+    for frame in frames:
+        while after is not None and after.stamp < frame.stamp:
+            before, after = after, next(others, None)
+        near = [other for other in (before, after) if other is not None]
+        if near:
+            other = min(near, key=lambda other: abs(other.stamp - frame.stamp))
+            known = frame.c_arm and other.c_arm
+            T = other.c_arm.T_image_isocentre @ inverse(frame.c_arm.T_image_isocentre) if known else None
+            frame = replace(frame, second=SecondPicture(other.image, other.stamp, other.camera, T))
+        yield frame
+
+
 def with_second(frame, given, origin=0, apart=APART, T_second_image=None):
     """Return a `Frame` with the second picture of its `SourceFrame`, or with why that is of no use.
 
