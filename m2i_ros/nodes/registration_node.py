@@ -58,6 +58,7 @@ class RegistrationNode(FrameNode):
                 others = self._vessels(frame.second.frame.image, second[1])
             except FrameError as error:
                 frame = replace(frame, second=None, no_second=f'second/{error}')
+                self.complaints.warn('second', f'one view only: {frame.no_second}')
         result = self._pipeline.register(frame, vessels, second=others)
         self._registration.publish(result, message.header, arrived)
 

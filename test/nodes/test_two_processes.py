@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from ros_graph import BiPlane, reliable, stamps
+from ros_graph import BiPlane, Driver, reliable, stamps
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from m2i_ros.ros.transforms import motion_from_pose
@@ -36,6 +37,39 @@ def poses_of(graph, model_file, patient, other):
         return np.array([motion_from_pose(found[stamp].pose.pose) for stamp in expected])
 
     return poses_of
+
+
+def test_a_second_mask_that_does_not_fit_or_does_not_come_leaves_the_first_alone(
+    graph, start_one, model_file, patient, other
+):
+    angles = {'view.source_to_isocentre': 0.75, 'second.source_to_isocentre': 0.75}
+    node = start_one(
+        'registration_node', **{'model.path': model_file, 'second.patience': 1.0}, **angles, **reliable(*TOPICS)
+    )
+    planes = BiPlane(graph, patient, other)
+    mask = graph.publisher(Image, 'vessel/mask')
+    second_mask = graph.publisher(Image, 'second/vessel/mask')
+    planes.first.send_initial_pose(patient.initial_pose)
+
+    def until(views, says, seen):
+        for _ in range(30):
+            index, stamp = len(planes.statuses) % 15, planes.now + SECOND // 15
+            if seen is not None:
+                Driver.send_image(second_mask, stamp, seen(index), 'lateral')
+            Driver.send_image(mask, stamp, patient.frames[index].mask)
+            told = planes.send(index=index)
+            if (told['accepted'], told['views']) == ('true', str(views)) and says in told['second']:
+                return
+        raise AssertionError(f'{views} views, "{says}": {told}')
+
+    masks = [other[index].mask for index in range(15)]
+    until(2, '', lambda index: masks[index])
+    until(1, 'second/vessel/mask is 64x64, its image 256x256', lambda index: masks[index][:64, :64].copy())
+    node.says('one view only: second/vessel/mask is 64x64')
+    until(1, 'no picture with a mask on /second/image', None)
+    planes.close()
+    for publisher in (mask, second_mask):
+        graph.node.destroy_publisher(publisher)
 
 
 def test_one_process_and_two_give_the_same_poses(poses_of, start_one):
