@@ -175,7 +175,8 @@ def test_a_replay_registers_pairs_and_gives_a_bag_that_replays_the_same(tmp_path
     again, _ = replayed(tmp_path / 'two', source)
     assert all(np.allclose(a.T_view_image, b.T_view_image, atol=1e-12) for a, b in zip(seconds, again, strict=True))
     assert [a.apart for a in again] == [a.apart for a in seconds]
-    assert compare(tmp_path / 'one', tmp_path / 'two')['same']
+    found = compare(tmp_path / 'one', tmp_path / 'two')
+    assert found['same'] and found['frames']['common'] == 6, 'a second mask is no frame'
     with BagReader(tmp_path / 'two') as reader:
         masks = [message for _, _, message in reader.messages(['/second/vessel/mask'])]
     assert len(masks) == 6 and masks[0].header.frame_id == 'lateral'
@@ -208,6 +209,9 @@ def test_what_lacks_of_a_second_plane_is_told_once_and_the_first_goes_on(tmp_pat
     assert [int(each['views']) for each in told] == views
     assert all((words in each['second']) == (each['views'] == '1') for each in told)
     assert capsys.readouterr().err.count('one view only') == 1
+    with BagReader(tmp_path / 'out') as reader:
+        sent = [message.header.stamp.nanosec for _, _, message in reader.messages(['/second/image'])]
+    assert len(set(sent)) == len(sent), 'each picture once'
 
 
 def test_a_camera_info_of_the_second_plane_that_is_none_is_told_once(tmp_path, caplog):
