@@ -10,6 +10,8 @@ from m2i_ros.registration.result import Registration
 from m2i_ros.segmentation.contrast import ContrastEstimator
 from m2i_ros.segmentation.vessel_mask import VesselMask
 
+APART = 0.02  # seconds by which the exposures of two planes may differ to be one frame, where nothing else is said
+
 
 class FrameError(ValueError):
     """A frame that cannot be processed; the message says what is wrong with it and what to do."""
@@ -21,7 +23,8 @@ class Frame:
 
     image: (H, W) uint8, uint16 or float32, finite, at least 32x32.
     stamp: seconds. camera: None where the geometry is not known (then there is no registration).
-    second: what another plane of the X-ray system saw at about that moment, or None.
+    second: what another plane of the X-ray system saw at about that moment, or None; no_second: in words, why there is
+    none though there is such a plane.
     T_fixed_image: (4, 4) how the image frame stands in a frame in which the patient lies still, or None: not known.
     Raises FrameError for a picture that is empty, not finite, of another shape or type, or of another size than the
     camera says.
@@ -32,6 +35,7 @@ class Frame:
     camera: Camera | None = None
     second: 'SecondFrame | None' = None
     T_fixed_image: np.ndarray | None = None
+    no_second: str = ''
 
     def __post_init__(self):
         image = self.image
@@ -128,6 +132,8 @@ class Pipeline:
             others = (SecondView(second, other.camera, frame.second.T_second_image, apart),)
         system = {} if frame.T_fixed_image is None else {'T_fixed_image': frame.T_fixed_image}
         registration = self.registrar.register(vessels, frame.camera, frame.stamp, *others, **system)
+        if frame.no_second:
+            registration = replace(registration, second=frame.no_second)
         latency = {**(latency or {}), 'registration': time.perf_counter() - start}
         return Result(frame, vessels, registration, latency, second)
 

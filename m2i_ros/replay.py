@@ -7,7 +7,6 @@ ros2 run m2i_ros replay --compare A B
 import argparse
 import gc
 import json
-import math
 import multiprocessing
 import sys
 import time
@@ -21,8 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from m2i_ros.geometry import CArm
-from m2i_ros.pipeline import Frame, FrameError, Pipeline
+from m2i_ros.pipeline import APART, Frame, FrameError, Pipeline
 from m2i_ros.recording.bag import BagWriter, typestore
 from m2i_ros.recording.messages import Messages, status_values
 from m2i_ros.recording.report import summary_table, write_json
@@ -30,10 +28,11 @@ from m2i_ros.recording.session import Session
 from m2i_ros.registration import Registration, RegistrationSettings, State
 from m2i_ros.registration.no_model import NoModel
 from m2i_ros.registration.start import pose_from_view
-from m2i_ros.ros.parameters import BAG, DICOM, PARAMETERS, from_file, group
+from m2i_ros.ros.parameters import BAG, DICOM, PARAMETERS, c_arm_of, from_file, group, second_by_angles
 from m2i_ros.ros.stamps import seconds_of
 from m2i_ros.sources import SourceError, kind_of, open_model, open_source, start_by_view
 from m2i_ros.sources.look_ahead import look_ahead
+from m2i_ros.sources.source_frame import with_second
 
 # The first frame of a recording that states no time of day; 0 means "the latest" to tf2.
 FIRST_STAMP = 10**9
@@ -117,16 +116,15 @@ def make_pipeline(parameters, segmenter, model):
     registrar = Registrar(model, RegistrationSettings(**group(parameters, 'registration')))
     view = group(parameters, 'view')
     if view['source_to_isocentre']:
-        angles = (math.radians(view[f'{axis}_angle_deg']) for axis in ('primary', 'secondary'))
-        c_arm = CArm(*angles, view['source_to_isocentre'], view['source_to_isocentre'])
-        registrar.set_initial_pose(pose_from_view(model, c_arm))
+        registrar.set_initial_pose(pose_from_view(model, c_arm_of(view)))
     return Pipeline(segmenter, registrar)
 
 
-def replay(source, pipeline, bag, session, progress=lambda done: None):
+def replay(source, pipeline, bag, session, progress=lambda done: None, apart=APART, T_second_image=None):
     """Process every frame of a source; write frames and results to a `BagWriter` and note the figures in a `Session`.
 
     pipeline: `Pipeline`, its registration not begun. progress: called with the number of frames done before each.
+    apart, T_second_image: of a second plane, see `with_second`.
     Return how many frames the pipeline refused: they have a status in the bag, but no mask.
 
     Decoding, segmentation, and registration with writing have a thread each. Each of them gets every frame, in order,
@@ -134,10 +132,12 @@ def replay(source, pipeline, bag, session, progress=lambda done: None):
     """
     registrar = pipeline.registrar
     session.model, session.camera = registrar.model, source.camera
-    messages = Messages(bag.types, getattr(source, 'frame_id', 'xray'))
+    ids = {name: getattr(source, name) for name in ('frame_id', 'second_frame_id') if hasattr(source, name)}
+    messages = Messages(bag.types, **ids)
     start = source.initial_pose
     state, refused = State.WAITING, 0
-    with closing(look_ahead(_segmented(source, pipeline), AHEAD)) as segmented:
+    second = {'apart': apart, 'T_second_image': T_second_image}
+    with closing(look_ahead(_segmented(source, pipeline, second), AHEAD)) as segmented:
         for done, (given, stamp, frame, vessels) in enumerate(segmented):
             progress(done)
             if start is not None and given.initial_pose is None:
@@ -162,10 +162,10 @@ def replay(source, pipeline, bag, session, progress=lambda done: None):
     return refused
 
 
-def _segmented(source, pipeline):
+def _segmented(source, pipeline, second):
     """Yield (`SourceFrame`, stamp in ns, `Frame`, what `Pipeline.segment` returns or the FrameError it raised)."""
     origin = getattr(source, 'origin', FIRST_STAMP)
-    last = 0
+    last, alone = 0, ''
     with closing(look_ahead(source, AHEAD)) as frames:
         for given in frames:
             stamp = origin + round(1e9 * given.stamp)
@@ -174,7 +174,10 @@ def _segmented(source, pipeline):
             last = stamp
             frame = None
             try:
-                frame = _frame(given, stamp)
+                frame = with_second(_frame(given, stamp), given, origin, **second)
+                if frame.no_second not in ('', alone):  # of a thousand the first is told
+                    alone = frame.no_second
+                    print(f'frame {given.name or frame.stamp}: one view only: {alone}', file=sys.stderr)
                 vessels = pipeline.segment(frame)
             except FrameError as error:
                 vessels = error
@@ -231,7 +234,15 @@ def replay_file(path, output, parameters, progress=None):
         for key, value in _description(parameters, info, model).items():
             bag.describe(key, value)
         try:
-            refused = replay(source, pipeline, bag, session, lambda done: progress and progress(done, len(source)))
+            refused = replay(
+                source,
+                pipeline,
+                bag,
+                session,
+                lambda done: progress and progress(done, len(source)),
+                parameters['second.tolerance'],
+                second_by_angles(group(parameters, 'view'), group(parameters, 'second')),
+            )
         except KeyboardInterrupt:  # what was done so far is kept
             stopped = True
     session.close()

@@ -15,6 +15,7 @@ from m2i_ros.recording.report import write_json
 from m2i_ros.registration import Registrar
 from m2i_ros.segmentation import Segmenter
 from m2i_ros.sources import open_case
+from m2i_ros.sources.source_frame import with_second
 
 POSE_METRICS = ('mtre_mm', 'in_plane_mm', 'depth_mm', 'mpd_mm')
 SUCCESS_MM = (2.0, 5.0, 10.0)
@@ -44,6 +45,7 @@ def run(arguments):
     summary = summarise([row for report in reports for row in report['frames']])
     report = {'job': 'registration', 'segmenter': segmenter.info, 'summary': summary, 'cases': reports}
     title = f'{len(cases)} case(s), {summary["frames"]} frames, {summary["accepted"]} accepted'
+    title += f', {summary["two_views"]} of two views' if summary['two_views'] else ''
     table = quartile_table(title + ' (figures of accepted frames; latency of all)')
     for metric in (*POSE_METRICS, 'recall', 'precision', 'latency_ms'):
         add_quartiles(table, metric, summary[metric])
@@ -68,7 +70,8 @@ def _score_case(case, segmenter, save, source_frames):
     pipeline = Pipeline(segmenter, registrar)
     poses = []
     for index, source_frame in enumerate(source_frames):
-        result = pipeline.process(Frame(source_frame.image, source_frame.stamp, source_frame.camera))
+        frame = with_second(Frame(source_frame.image, source_frame.stamp, source_frame.camera), source_frame)
+        result = pipeline.process(frame)
         registration = result.registration
         T = registration.T_image_model
         name = source_frame.name or f'{index:06d}'
@@ -83,6 +86,8 @@ def _score_case(case, segmenter, save, source_frames):
             'recall': registration.recall,
             'precision': registration.precision,
             'residual_mm': registration.residual_mm,
+            'views': registration.views,
+            'second': registration.second,
             'mask_dice': math.nan,
             'latency_ms': 1e3 * sum(result.latency.values()),
         }
@@ -106,6 +111,7 @@ def _score_case(case, segmenter, save, source_frames):
 def summarise(frames):
     """Return the summary of frames' rows: how many, in which states, and the figures of those that were accepted.
 
+    two_views: of the accepted frames, how many rest upon a second plane as well.
     accepted_within_...: of the accepted frames whose truth is known, the share with an error below so many millimetres.
     latency_ms is of all frames.
     """
@@ -117,6 +123,7 @@ def summarise(frames):
         'accepted': len(accepted),
         'states': {state: states.count(state) for state in dict.fromkeys(states)},
         'accepted_scored': len(scored),
+        'two_views': sum(row['views'] > 1 for row in accepted),
     }
     for metric in ('mtre_mm', 'mpd_mm'):
         summary[f'accepted_within_{metric}'] = {

@@ -169,6 +169,10 @@ class MonitorNode(Node):
                     'vessel/model': (MarkerArray, None, True),
                     'registration/pose': (PoseWithCovarianceStamped, None, False),
                     'initialpose': (PoseWithCovarianceStamped, None, False),
+                    'second/image': (Image, None, False),
+                    'second/image/compressed': (CompressedImage, None, False),
+                    'second/camera_info': (CameraInfo, None, False),
+                    'second/vessel/mask': (Image, None, False),
                     '/tf_static': (TFMessage, None, True),
                 }
             )

@@ -42,7 +42,8 @@ PROGRESS = 5.0  # seconds between two lines that say how far it is
 class SourceNode(Node):
     """Publishes image, camera_info and initialpose, the truth where it is known, and how far it is (source/status).
 
-    Where the source knows how C-arm and table stand, their TF too: frames.table -> frames.isocentre -> frame_id.
+    Where the source knows how C-arm and table stand, their TF too: frames.table -> frames.isocentre -> frame_id. Of a
+    second plane second/image, second/camera_info, and TF frame_id -> second.frame_id.
     Services: ~/pause (SetBool), ~/step (Trigger): one frame more while it pauses.
     """
 
@@ -83,7 +84,7 @@ class SourceNode(Node):
             self.create_subscription(Image, 'vessel/mask', self._take_mask, RELIABLE)
             self.create_subscription(DiagnosticStatus, 'registration/status', self._take_status, RELIABLE)
         self._progress = {'frame': 0, 'unanswered': 0, 'late': 0, 'name': '', 'stamp': ''}
-        self._last_stamp = 0
+        self._last_stamp = self._last_second = 0
         self._stop = threading.Event()
         self.context.on_shutdown(self._stop.set)
         self._player = threading.Thread(target=self._play, name='player', daemon=True)
@@ -179,6 +180,7 @@ class SourceNode(Node):
         """Return who takes part, to be compared with who did before, and what is missing, in words."""
         takers = {info.node_name for info in self.get_subscriptions_info_by_topic(self._image.topic_name)}
         finders = self.count_publishers('vessel/mask')
+        others = self.count_subscribers('/tf')  # who listens to a second plane does so once that is there
         awaited = self.parameters['wait_for']
         missing = ''
         if not takers - {awaited}:
@@ -187,7 +189,7 @@ class SourceNode(Node):
             missing = f'nobody publishes {self.resolve_topic_name("vessel/mask")}'
         elif awaited and awaited not in takers:
             missing = f'{awaited} does not subscribe to {self._image.topic_name}'
-        return (takers, finders), missing
+        return (takers, finders, others), missing
 
     def _play_once(self, frames):
         recorded = self.parameters['source'] == 'bag'
@@ -229,16 +231,16 @@ class SourceNode(Node):
         self._progress['name'] = frame.name
         self._progress['stamp'] = decimal(header.stamp)
         self._tell('playing')
-        if frame.c_arm is not None:
-            self._send_view(frame, header)
+        second = None if frame.second is None else self._second_header(frame)
+        self._send_view(frame, header, second)
         if self._sim_clock:
             self._sim_clock.publish(Clock(clock=header.stamp))
         if frame.initial_pose is not None:
             self._send_initial_pose(self._last_stamp, frame.initial_pose, frame.initial_covariance)
-        if frame.second is not None:
-            own = Header(stamp=header.stamp, frame_id=self.parameters['second.frame_id'])
-            self._second_camera_info.publish(fill_camera_info(CameraInfo(), own, frame.second.camera))
-            self._send_image(self._second_image, own, frame.second.image)
+        if second is not None:
+            if frame.second.camera is not None:
+                self._second_camera_info.publish(fill_camera_info(CameraInfo(), second, frame.second.camera))
+            self._send_image(self._second_image, second, frame.second.image)
         if frame.camera is not None:
             self._camera_info.publish(fill_camera_info(CameraInfo(), header, frame.camera))
         self._send_image(self._image, header, frame.image)
@@ -256,22 +258,37 @@ class SourceNode(Node):
         else:
             publisher.publish(fill_image(Image(), header, image))
 
-    def _send_view(self, frame, header):
-        """Send how the C-arm and the table stand."""
-        isocentre = self.parameters['frames.isocentre']
-        T_isocentre_image = inverse(frame.c_arm.T_image_isocentre)
-        transforms = [self._transform(header, isocentre, header.frame_id, T_isocentre_image)]
-        if frame.second is not None:
-            T = inverse(frame.second.c_arm.T_image_isocentre)
-            transforms.append(self._transform(header, isocentre, self.parameters['second.frame_id'], T))
-        if frame.table is not None:
-            table = self.parameters['frames.table']
-            transforms.insert(0, self._transform(header, table, isocentre, frame.T_table_isocentre))
-        self._broadcaster.sendTransform(transforms)
+    def _second_header(self, frame):
+        """Return the header of a frame's second picture, or None where that was sent already."""
+        stamp = self._last_stamp + round(1e9 * frame.second.stamp) - round(1e9 * frame.stamp)
+        if stamp == self._last_second:
+            return None
+        self._last_second = stamp
+        recorded = self.parameters['source'] == 'bag'
+        frame_id = self._source.second_frame_id if recorded else self.parameters['second.frame_id']
+        return Header(stamp=Time(nanoseconds=stamp).to_msg(), frame_id=frame_id)
+
+    def _send_view(self, frame, header, second):
+        """Send how C-arm, table and, with its header, the second plane stand, as far as that is known."""
+        transforms = []
+        if frame.c_arm is not None:
+            isocentre = self.parameters['frames.isocentre']
+            if frame.table is not None:
+                table = self.parameters['frames.table']
+                transforms.append(self._transform(header.stamp, table, isocentre, frame.T_table_isocentre))
+            T = inverse(frame.c_arm.T_image_isocentre)
+            transforms.append(self._transform(header.stamp, isocentre, header.frame_id, T))
+        if second is not None and frame.second.T_second_image is not None:
+            T = inverse(frame.second.T_second_image)
+            transforms.append(self._transform(second.stamp, header.frame_id, second.frame_id, T))
+        if transforms:
+            self._broadcaster.sendTransform(transforms)
+            if self._stepped:  # before the pictures that it is about
+                self._broadcaster.pub_tf.wait_for_all_acked(ACKNOWLEDGED)
 
     @staticmethod
-    def _transform(header, parent, child, T_parent_child):
-        transform = TransformStamped(header=Header(stamp=header.stamp, frame_id=parent), child_frame_id=child)
+    def _transform(stamp, parent, child, T_parent_child):
+        transform = TransformStamped(header=Header(stamp=stamp, frame_id=parent), child_frame_id=child)
         fill_transform(transform.transform, T_parent_child)
         return transform
 

@@ -161,6 +161,7 @@ def _span(values, name, form, extreme):
 def _answers(reader, model_frame):
     """Yield (stamp, `_Answer`) of a bag, by stamp where it was recorded in any order."""
     topics = {topic: role for topic in reader.topics for role in TOPICS if topic.endswith('/' + role)}
+    topics = {topic: role for topic, role in topics.items() if not topic.endswith('/second/' + role)}
     waiting = {}
     for topic, _, message in reader.messages(topics):
         role = topics[topic]

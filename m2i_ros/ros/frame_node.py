@@ -16,7 +16,8 @@ from m2i_ros.pipeline import FrameError
 from m2i_ros.ros.diagnostics import Complaints, Health, diagnostic_array, status
 from m2i_ros.ros.images import grey_from_compressed, grey_from_image
 from m2i_ros.ros.mailbox import Mailbox
-from m2i_ros.ros.parameters import INPUT, Parameters
+from m2i_ros.ros.pairing import NearestPairs
+from m2i_ros.ros.parameters import INPUT, PAIRS, Parameters
 from m2i_ros.ros.qos import RELIABLE, newest, overridable
 from m2i_ros.ros.stamps import decimal, nanoseconds
 
@@ -24,12 +25,15 @@ _SILENCE = 5.0  # seconds without a picture after which the node says so
 
 
 class FrameNode(Node):
-    """Receives pictures, has the newest one worked on by one thread, watches its own health.
+    """Receives pictures, of a second plane too where there is one, has the newest worked on by one thread, watches its
+    own health.
 
-    name, rows: the node's name and the rows of its parameters besides `INPUT`.
+    name, rows: the node's name and the rows of its parameters besides `INPUT` and `PAIRS`.
 
     A subclass builds its parts in its constructor, calls `listen` last, and provides
-    - `process(messages, arrived)`: work on what was received, on the worker's thread. A FrameError is told, throttled.
+    - `process(messages, second, arrived)`: work on what was received, on the worker's thread: messages of the first
+      plane, the image first, and those of the second one that belong to them, or None. arrived: monotonic seconds. A
+      FrameError is told, throttled.
     - `topics`: its parts. Each has `changed(names)` for live parameters, `refused(header, reason)` for a frame that was
       not processed, `reset()` to forget what it keeps between frames, `rewound()` for stamps that went back, and
       `values()` for the diagnostics.
@@ -41,7 +45,12 @@ class FrameNode(Node):
         super().__init__(name)
         self.complaints = Complaints(self.get_logger())
         self.health = Health()
-        self.parameters = Parameters(self, INPUT + rows, check, self._changed)
+        self.parameters = Parameters(self, INPUT + rows + PAIRS, check, self._changed)
+        self._pairs = NearestPairs(self._tolerance(), self.parameters['second.patience'])
+        # Steady: simulated time may stand still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._patience = self.create_timer(self._pairs.patience, self._end_of_patience, clock=steady)
+        self._patience.cancel()
         self.mailbox = Mailbox(self._work, self._failed, self.parameters['depth'])
         self.enabled = True
         self._last_stamp = None
@@ -52,6 +61,8 @@ class FrameNode(Node):
     def listen(self):
         """Start to receive. Called when everything is ready to take frames."""
         self._last_arrival = time.monotonic()
+        # In this order: where both have come, the second is there when the first asks for it.
+        self.second_topic = self.listen_to_images('second/image', self.receive_second)
         self.image_topic = self.listen_to_images('image', self.receive)
         self.create_service(SetBool, '~/enable', self._enable)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', RELIABLE)
@@ -63,11 +74,23 @@ class FrameNode(Node):
         """Take an image message; on the executor's thread."""
         self.put((message,), time.monotonic())
 
+    def receive_second(self, message):
+        """Take an image message of the second plane; on the executor's thread."""
+        self.put_second((message,))
+
     def put(self, messages, arrived):
-        """Hand messages, the image first, to the worker. arrived: monotonic seconds."""
-        self._last_arrival = time.monotonic()
-        self._received += 1
-        self.mailbox.put((messages, arrived))
+        """Hand messages, the image first, to the worker, with those of the second plane where these come in time.
+
+        arrived: monotonic seconds.
+        """
+        stamp = nanoseconds(messages[0].header.stamp)
+        self._send(self._pairs.first(stamp, (messages, arrived), time.monotonic()))
+        if self._pairs.waits:
+            self._patience.reset()
+
+    def put_second(self, messages):
+        """Take messages of the second plane, the image first."""
+        self._send(self._pairs.second(nanoseconds(messages[0].header.stamp), messages, time.monotonic()))
 
     def grey(self, message):
         """Return the grey picture of an image message. Raises FrameError."""
@@ -91,8 +114,21 @@ class FrameNode(Node):
         )
         return topic
 
+    def _tolerance(self):
+        return round(1e9 * self.parameters['second.tolerance'])
+
+    def _end_of_patience(self):
+        self._patience.cancel()
+        self._send(self._pairs.overdue(time.monotonic() + 1e-3))
+
+    def _send(self, ready):
+        for (messages, arrived), second in ready:
+            self._last_arrival = time.monotonic()
+            self._received += 1
+            self.mailbox.put((messages, second, arrived))
+
     def _work(self, item):
-        messages, arrived = item
+        messages, second, arrived = item
         if not self.enabled:
             return
         header = messages[0].header
@@ -113,7 +149,7 @@ class FrameNode(Node):
             for topics in self.topics:
                 topics.rewound()
         try:
-            self.process(messages, arrived)
+            self.process(messages, second, arrived)
         except FrameError as error:
             self.complaints.warn('frame', f'{self.image_topic}: {error}')
             for topics in self.topics:
@@ -135,6 +171,7 @@ class FrameNode(Node):
             topics.reset()
 
     def _changed(self, names):
+        self._pairs.tolerance = self._tolerance()
         with self.mailbox.lock:
             for topics in self.topics:
                 topics.changed(names)

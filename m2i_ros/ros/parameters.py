@@ -10,6 +10,8 @@ import textwrap
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from m2i_ros.geometry import CArm, inverse
+from m2i_ros.pipeline import APART
 from m2i_ros.registration.settings import RegistrationSettings
 from m2i_ros.segmentation.polarity import POLARITIES
 from m2i_ros.segmentation.segmenter import LARGEST_SIDE
@@ -180,6 +182,12 @@ def _of_dicom():
             "What of the model (`model.path`) lies at the isocentre: `centroid`, or x y z in metres of the model's "
             'axes. Then each run begins with an initialpose by its angles. Empty: not known.',
         ),
+        Parameter(
+            'dicom.second',
+            '',
+            'Of a bi-plane system: path of the file of the other plane, begun at the same moment; frames are paired by '
+            'their times. Empty: one plane.',
+        ),
     )
 
 
@@ -291,12 +299,12 @@ FIXED = Parameter(
     'is carried along. Empty: no motion of C-arm or table is looked up.',
 )
 REGISTRATION = MODEL + (FIXED,) + _of_registration() + VIEW
-SECOND = (
+PAIRS = (
     Parameter(
         'second.tolerance',
-        0.02,
-        'Of pipeline_node: by how much the stamps of `image` and `second/image` may differ to be one pair. Planes that '
-        'expose in turns need half of the time between frames, and a little more.',
+        APART,
+        'By how much the stamps of `image` and `second/image` may differ to be one pair. Planes that expose in turns '
+        'need half of the time between frames, and a little more.',
         's',
         True,
         0.0,
@@ -310,6 +318,8 @@ SECOND = (
         minimum=0.001,
         maximum=1.0,
     ),
+)
+PLANES = (
     Parameter(
         'second.source_to_isocentre',
         0.0,
@@ -324,7 +334,7 @@ SECOND = (
     Parameter('second.primary_angle_deg', 90.0, 'The same of the second plane.', 'deg', True, -180.0, 180.0),
     Parameter('second.secondary_angle_deg', 0.0, 'The same.', 'deg', True, -90.0, 90.0),
 )
-PARAMETERS = INPUT + SEGMENTATION + REGISTRATION + SECOND
+PARAMETERS = INPUT + SEGMENTATION + REGISTRATION + PAIRS + PLANES
 
 MONITOR = (Parameter('record', '', 'Folder to record into: bag, video, report. Empty: nothing is recorded.'),)
 
@@ -332,6 +342,12 @@ BAG = (
     Parameter('bag.image', '', 'Of a bag: the topic of the pictures. Empty: the only one called image.'),
     Parameter('bag.camera_info', '', 'Of a bag: the topic of the camera_info. Empty: the one beside the pictures.'),
     Parameter('bag.initialpose', '', 'Of a bag: the topic of the initial pose. Empty: the one beside the pictures.'),
+    Parameter(
+        'bag.second_image',
+        '',
+        "Of a bag: the topic of a second plane's pictures, with its camera_info beside it. Empty: the one called "
+        'second/image beside the pictures, if there is one.',
+    ),
     Parameter('bag.start', 0.0, 'Of a bag: from where to play.', 's', minimum=0.0, maximum=1e9),
     Parameter('bag.duration', 0.0, 'Of a bag: how much to play; 0.0: to its end.', 's', minimum=0.0, maximum=1e9),
 )
@@ -390,13 +406,17 @@ SOURCE = (
     Parameter(
         'second.angle_deg',
         0.0,
-        "Of the phantom: a second plane, turned so far about the patient's long axis (LAO positive); it publishes "
-        '`second/image` and `second/camera_info`, and TF of both planes. 0.0: one plane.',
+        "Of the phantom: a second plane, turned so far about the patient's long axis (LAO positive). 0.0: one plane.",
         'deg',
         minimum=-180.0,
         maximum=180.0,
     ),
-    Parameter('second.frame_id', 'xray_second', "Frame of the second plane's pictures."),
+    Parameter(
+        'second.frame_id',
+        'xray_second',
+        "Frame of the second plane's pictures, a child of `frame_id` where it is known how it stands. A bag has "
+        'one of its own.',
+    ),
     Parameter(
         'keep_patient_tags',
         False,
@@ -514,6 +534,23 @@ def _flat(tree, prefix=''):
             yield from _flat(value, f'{prefix}{key}.')
         else:
             yield f'{prefix}{key}', value
+
+
+def c_arm_of(view):
+    """Return the `CArm` of the parameters `view.*`, or of others alike, without their prefix; ValueError for none."""
+    return CArm(
+        math.radians(view['primary_angle_deg']),
+        math.radians(view['secondary_angle_deg']),
+        view['source_to_isocentre'],
+        view['source_to_isocentre'],  # the detector's place does not matter to the pose
+    )
+
+
+def second_by_angles(view, second):
+    """Return T_second_image (4, 4) of the parameters `view.*` and `second.*`, without their prefix; None: not given."""
+    if not (view['source_to_isocentre'] and second['source_to_isocentre']):
+        return None
+    return c_arm_of(second).T_image_isocentre @ inverse(c_arm_of(view).T_image_isocentre)
 
 
 def group(values, prefix):

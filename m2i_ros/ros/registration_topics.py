@@ -1,6 +1,5 @@
 """The registration as topics: from parameters to a `Registrar`, from its results to TF, pose, status and geometry."""
 
-import math
 import time
 from dataclasses import replace
 
@@ -10,25 +9,25 @@ from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.time import Time
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import Image, PointCloud2
 from std_srvs.srv import Trigger
 from tf2_ros import Buffer, ExtrapolationException, TransformBroadcaster, TransformException, TransformListener
 from visualization_msgs.msg import MarkerArray
 
-from m2i_ros.geometry import Camera, CArm, rigid
+from m2i_ros.geometry import Camera, rigid
 from m2i_ros.model.projection import silhouette
 from m2i_ros.overlay import draw_overlay
-from m2i_ros.pipeline import Frame, FrameError
+from m2i_ros.pipeline import Frame
 from m2i_ros.registration import Registrar, RegistrationSettings
 from m2i_ros.registration.result import Registration, State
 from m2i_ros.registration.start import pose_from_view
-from m2i_ros.ros.camera_info import camera_from_info
+from m2i_ros.ros.camera_topic import CameraTopic
 from m2i_ros.ros.covariance import covariance_from_list
 from m2i_ros.ros.diagnostics import registration_status
 from m2i_ros.ros.geometry_messages import centreline_cloud, model_markers
 from m2i_ros.ros.images import fill_image
-from m2i_ros.ros.parameters import group
-from m2i_ros.ros.qos import LATCHED, RELIABLE, newest, overridable
+from m2i_ros.ros.parameters import c_arm_of, group
+from m2i_ros.ros.qos import LATCHED, RELIABLE
 from m2i_ros.ros.stamps import nanoseconds, seconds
 from m2i_ros.ros.transforms import fill_pose, fill_transform, motion_from_pose, motion_from_transform
 from m2i_ros.segmentation.vessel_mask import VesselMask
@@ -51,16 +50,6 @@ def _warm_up(model):
         registrar.register(VesselMask(mask, np.ones(mask.shape, bool)), camera, stamp)
 
 
-def c_arm_of(view):
-    """Return the `CArm` of the parameters `view.*`, or of others alike, without their prefix; ValueError for none."""
-    return CArm(
-        math.radians(view['primary_angle_deg']),
-        math.radians(view['secondary_angle_deg']),
-        view['source_to_isocentre'],
-        view['source_to_isocentre'],  # the detector's place does not matter to the pose
-    )
-
-
 def check(values):
     """Raise ValueError where parameters do not go together. values: {name: value}."""
     RegistrationSettings(**group(values, 'registration'))
@@ -73,7 +62,7 @@ class RegistrationTopics:
         self._node = node
         self.model, self._model_problem = self._load_model()
         self.registrar = Registrar(self.model, self._settings())
-        self._camera, self._camera_problem = None, ''
+        self._camera = CameraTopic(node, 'camera_info')
         self._initial_pose = None  # a message that came and was not judged yet
         self._frame_id = None
         self._size = None
@@ -97,9 +86,6 @@ class RegistrationTopics:
             _warm_up(self.model)
             self._markers.publish(model_markers(self.model, node.parameters['frames.model']))
 
-        node.create_subscription(
-            CameraInfo, 'camera_info', self._take_camera_info, newest(), qos_overriding_options=overridable()
-        )
         node.create_subscription(PoseWithCovarianceStamped, 'initialpose', self._take_initial_pose, RELIABLE)
         node.create_service(Trigger, '~/reset', self._reset_service)
         # As tf2's buffers do: a clock that jumps back starts a new run, in which old stamps may come again.
@@ -111,15 +97,7 @@ class RegistrationTopics:
         frame = Frame(image, seconds(header.stamp), T_fixed_image=self._fixed_image(header))
         self._watch_for_changes(image, header)
         self._judge_initial_pose()
-        camera = self._camera
-        if camera is None:
-            return frame
-        try:
-            frame = replace(frame, camera=camera)
-            self._camera_problem = ''
-        except FrameError as error:  # segmentation can do without the camera
-            self._camera_problem = str(error)
-        return frame
+        return self._camera.join(frame)  # segmentation can do without
 
     def publish(self, result, header, arrived):
         """Publish a `Result`: TF, pose and centreline where it is believed, and the status always.
@@ -242,10 +220,10 @@ class RegistrationTopics:
             return registration
         now = time.monotonic()
         self._waiting_since = self._waiting_since or now
-        problem = self._model_problem or self._camera_problem
+        problem = self._model_problem or self._camera.problem
         patient = not problem and now - self._waiting_since < _PATIENCE
-        if not problem and self._camera is None:
-            topic = self._node.resolve_topic_name('camera_info')
+        if not problem and self._camera.camera is None:
+            topic = self._camera.topic
             problem = f'no camera_info: nothing came on {topic} ({self._node.count_publishers(topic)} publishers)'
         problem = problem or (
             'no place to start from: publish initialpose, the pose of the model in the image frame, or set '
@@ -271,12 +249,6 @@ class RegistrationTopics:
         self._state = registration.state
         drops = self._node.mailbox.dropped
         self._status.publish(registration_status(registration, header.stamp, latency, drops, self._contrast))
-
-    def _take_camera_info(self, message):
-        try:
-            self._camera, self._camera_problem = camera_from_info(message), ''
-        except ValueError as error:
-            self._camera, self._camera_problem = None, str(error)
 
     def _take_initial_pose(self, message):
         self._initial_pose = message

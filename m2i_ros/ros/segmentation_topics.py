@@ -9,7 +9,7 @@ from m2i_ros.segmentation import Segmenter
 
 
 class SegmentationTopics:
-    """The `Segmenter` of a node, with `vessel/mask` and `vessel/probability`.
+    """The `Segmenter` of a node, with `vessel/mask`, `second/vessel/mask` and `vessel/probability`.
 
     Raises ValueError where weights or engine do not exist.
     """
@@ -28,6 +28,7 @@ class SegmentationTopics:
         )
         self.segmenter.warm_up()
         self._mask = node.create_publisher(Image, 'vessel/mask', RELIABLE)
+        self._second_mask = node.create_publisher(Image, 'second/vessel/mask', RELIABLE)
         self._probability = node.create_publisher(Image, 'vessel/probability', RELIABLE)
 
     def publish(self, vessels, header):
@@ -37,6 +38,11 @@ class SegmentationTopics:
             # In steps of 1/256: finer ones are noise, and noise does not compress.
             steps = np.rint(vessels.probability * 256) / np.float32(256)
             self._probability.publish(fill_image(Image(), header, steps))
+
+    def publish_second(self, vessels, header):
+        """Publish the vessels of a second picture, with its header, to those who listen."""
+        if self._second_mask.get_subscription_count():
+            self._second_mask.publish(fill_image(Image(), header, vessels.mask))
 
     def refused(self, header, reason):
         """A frame that could not be processed has no mask."""

@@ -1,4 +1,4 @@
-"""A recorded case on disk: `case.yaml` beside its pictures, masks, poses and model (docs/architecture.md)."""
+"""A recorded case on disk: `case.yaml` beside its pictures, masks, poses and model (docs/replay.md)."""
 
 import csv
 import glob
@@ -13,11 +13,12 @@ import yaml
 from m2i_ros.geometry import Camera, is_rigid
 from m2i_ros.sources.images import SUFFIXES, natural_order, read_grey
 from m2i_ros.sources.recorded import open_recorded
-from m2i_ros.sources.source_frame import SourceError, SourceFrame
+from m2i_ros.sources.source_frame import SecondPicture, SourceError, SourceFrame
 from m2i_ros.sources.video import VideoFile
 
 CAMERA_KEYS = ('width', 'height', 'fx', 'fy', 'cx', 'cy')
-KNOWN_KEYS = ('model', 'camera', 'frame_rate', 'frames', 'video', 'masks', 'initial_pose', 'poses')
+KNOWN_KEYS = ('model', 'camera', 'frame_rate', 'frames', 'video', 'masks', 'initial_pose', 'poses', 'second')
+SECOND_KEYS = ('frames', 'camera', 'T_second_image')
 
 
 def open_case(path):
@@ -31,7 +32,7 @@ class CaseSource:
     path: the case folder or its case.yaml.
     camera: `Camera` or None. initial_pose: (4, 4) T_image_model, metres, or None. frame_rate: frames per second. Where
     case.yaml does not say, they are those of the video, DICOM run or bag that holds the frames.
-    model: `VesselModel` or None, read when first asked for.
+    model: `VesselModel` or None, read when first asked for. second: whether there are pictures of a second plane.
 
     Raises SourceError, naming the file and the key, for what is missing, unknown or contradictory.
     """
@@ -51,9 +52,9 @@ class CaseSource:
         self.camera = self._camera or (self._recorded.camera if self._recorded else None)
         self.initial_pose = self._read_initial_pose()
         self._poses = self._read_poses()
-        self._masks = self._files('masks') if 'masks' in self._description else []
-        if self._frames and self._masks and not {p.stem for p in self._frames} & {p.stem for p in self._masks}:
-            raise self._error('masks', 'no mask is named as a frame: name each mask as its frame')
+        self._masks = self._named_as_frames('masks', self._description.get('masks'))
+        self._seconds, self._second_camera, self._T_second_image = self._read_second()
+        self.second = bool(self._seconds or getattr(self._recorded, 'second', False))
 
     @cached_property
     def model(self):
@@ -79,22 +80,30 @@ class CaseSource:
 
     def __iter__(self):
         """Yield the frames as `SourceFrame`. Raises SourceError for a frame or mask that cannot be used."""
-        by_name = {path.stem: path for path in self._masks}
         for index, frame in enumerate(self._recorded or self._pictures()):
             camera = self._camera or frame.camera
             self._check(frame.image, camera, frame.name or f'frame {index + 1}')
             stamp = index / self.frame_rate if self._states_rate else frame.stamp
-            mask_path = by_name.get(frame.name)
-            if self._recorded and not mask_path:  # frames of a recording need not be named as the masks are
-                mask_path = self._masks[index] if index < len(self._masks) else None
-            mask = None
+            mask_path, mask = self._belonging(self._masks, frame, index), None
             if mask_path is not None:
                 mask = np.where(read_grey(mask_path) > 127, 255, 0).astype(np.uint8)
                 if mask.shape != frame.image.shape:
                     raise SourceError(
                         f'{mask_path}: mask is {mask.shape}, its frame {frame.image.shape} (rows, columns)'
                     )
-            yield replace(frame, stamp=stamp, camera=camera, T_image_model=self._pose_at(stamp), mask=mask)
+            second = frame.second and replace(frame.second, stamp=frame.second.stamp - frame.stamp + stamp)
+            if path := self._belonging(self._seconds, frame, index):
+                image = read_grey(path)
+                self._check(image, self._second_camera, path, 'second: camera')
+                second = SecondPicture(image, stamp, self._second_camera, self._T_second_image)
+            T = self._pose_at(stamp)
+            yield replace(frame, stamp=stamp, camera=camera, T_image_model=T, mask=mask, second=second)
+
+    def _belonging(self, files, frame, index):
+        """Return the file that is named as a frame, or None; frames of a recording need not be named as the files."""
+        if frame.name in files or not self._recorded:
+            return files.get(frame.name)
+        return list(files.values())[index] if index < len(files) else None
 
     @property
     def _states_rate(self):
@@ -104,11 +113,11 @@ class CaseSource:
         for path in self._frames:
             yield SourceFrame(read_grey(path), 0.0, path.stem)
 
-    def _check(self, image, camera, name):
+    def _check(self, image, camera, name, key='camera'):
         if camera is not None and image.shape != (camera.height, camera.width):
             raise SourceError(
-                f'{self.folder}: {name}: picture is {image.shape[1]}x{image.shape[0]}, the camera of {self.file} '
-                f'{camera.width}x{camera.height}: correct camera width and height'
+                f'{self.folder}: {name}: picture is {image.shape[1]}x{image.shape[0]}, the {key} of {self.file} '
+                f'{camera.width}x{camera.height}: correct its width and height'
             )
 
     def _pose_at(self, stamp):
@@ -143,15 +152,16 @@ class CaseSource:
 
     def _read_camera(self):
         entry = self._description.get('camera')
-        if entry is None:
-            return None
+        return None if entry is None else self._camera_of(entry, 'camera')
+
+    def _camera_of(self, entry, key):
         if not isinstance(entry, dict) or set(entry) != set(CAMERA_KEYS):
-            raise self._error('camera', f'must have exactly {", ".join(CAMERA_KEYS)} (pixels)')
+            raise self._error(key, f'must have exactly {", ".join(CAMERA_KEYS)} (pixels)')
         try:
             values = {key: int(entry[key]) if key in ('width', 'height') else float(entry[key]) for key in CAMERA_KEYS}
             return Camera(**values)
         except (TypeError, ValueError) as error:
-            raise self._error('camera', error) from error
+            raise self._error(key, error) from error
 
     def _read_initial_pose(self):
         values = self._description.get('initial_pose')
@@ -167,6 +177,17 @@ class CaseSource:
         if not is_rigid(T):
             raise SourceError(f'{where}: is not a rigid motion (a right-handed rotation and metres)')
         return T
+
+    def _read_second(self):
+        """Return {name: file}, `Camera` and T_second_image (4, 4) of a second plane; {}, None, None where none is."""
+        entry = self._description.get('second')
+        if entry is None:
+            return {}, None, None
+        if not isinstance(entry, dict) or set(entry) != set(SECOND_KEYS):
+            raise self._error('second', f'must have exactly {", ".join(SECOND_KEYS)}')
+        files = self._named_as_frames('second: frames', entry['frames'])
+        T = self._pose(entry['T_second_image'], f'{self.file}: second: T_second_image')
+        return files, self._camera_of(entry['camera'], 'second: camera'), T
 
     def _read_poses(self):
         if 'poses' not in self._description:
@@ -195,7 +216,7 @@ class CaseSource:
                 f'{self.file}: exactly one is needed: frames: (like frames/*.png, or a video, DICOM or bag) or video:'
             )
         if 'frames' in self._description:
-            files = self._files('frames')
+            files = self._files('frames', self._description['frames'])
             if len(files) > 1 or files[0].suffix.lower() in SUFFIXES:
                 return files, None
             return [], open_recorded(files[0])
@@ -204,8 +225,15 @@ class CaseSource:
             raise self._error('video', f'{path}: not found')
         return [], VideoFile(path)
 
-    def _files(self, key):
-        pattern = str(self._description[key])
+    def _named_as_frames(self, key, pattern):
+        """Return {name: file} of the files that belong to frames; empty where there is no pattern."""
+        files = {} if pattern is None else {path.stem: path for path in self._files(key, pattern)}
+        if self._frames and files and not files.keys() & {path.stem for path in self._frames}:
+            raise self._error(key, 'none is named as a frame: name each file as its frame')
+        return files
+
+    def _files(self, key, pattern):
+        pattern = str(pattern)
         files = sorted((Path(p) for p in glob.glob(str(self.folder / pattern), recursive=True)), key=natural_order)
         if not files:
             raise self._error(key, f'{pattern}: no file fits')
@@ -228,17 +256,24 @@ def write_case(folder, source):
         save_model(source.model, folder / 'model.npz')
         description['model'] = {'path': 'model.npz'}
     if source.camera is not None:
-        camera = source.camera
-        description['camera'] = {'width': camera.width, 'height': camera.height}
-        description['camera'].update({key: float(getattr(camera, key)) for key in ('fx', 'fy', 'cx', 'cy')})
+        description['camera'] = _camera_entry(source.camera)
     if source.initial_pose is not None:
         description['initial_pose'] = [float(value) for value in source.initial_pose.ravel()]
     rows = []
     for index, frame in enumerate(source):
         name = frame.name or f'{index:06d}'
-        suffix = '.tif' if frame.image.dtype == np.float32 else '.png'  # PNG holds whole numbers only
+        suffix = _suffix(frame.image)
         _write_picture(folder / 'frames' / f'{name}{suffix}', frame.image)
         description['frames'] = f'frames/*{suffix}'
+        if seen := _usable(frame):
+            T = [float(value) for value in seen.T_second_image.ravel()]
+            ending = _suffix(seen.image)
+            entry = {'frames': f'second/*{ending}', 'camera': _camera_entry(seen.camera), 'T_second_image': T}
+            held = description.setdefault('second', entry)
+            if held['camera'] != entry['camera'] or not np.allclose(held['T_second_image'], T, rtol=0, atol=1e-6):
+                raise SourceError(f'{folder}: the second plane moves or zooms: a case holds one geometry of it')
+            (folder / 'second').mkdir(exist_ok=True)
+            _write_picture(folder / 'second' / f'{name}{ending}', seen.image)
         if frame.mask is not None:
             (folder / 'masks').mkdir(exist_ok=True)
             _write_picture(folder / 'masks' / f'{name}.png', frame.mask)
@@ -252,6 +287,22 @@ def write_case(folder, source):
     # Last: a folder whose writing was cut off is then no case.
     (folder / 'case.yaml').write_text(yaml.safe_dump(description, sort_keys=False), encoding='utf-8')
     return folder
+
+
+def _suffix(image):
+    return '.tif' if image.dtype == np.float32 else '.png'  # PNG holds whole numbers only
+
+
+def _camera_entry(camera):
+    numbers = {key: float(getattr(camera, key)) for key in ('fx', 'fy', 'cx', 'cy')}
+    return {'width': camera.width, 'height': camera.height, **numbers}
+
+
+def _usable(frame):
+    """Return the second picture of a `SourceFrame`, where it is of the same moment and its geometry is known."""
+    second = frame.second
+    known = second and second.camera is not None and second.T_second_image is not None
+    return second if known and abs(second.stamp - frame.stamp) < 1e-3 else None
 
 
 def _write_picture(path, image):

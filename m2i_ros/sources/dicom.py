@@ -8,7 +8,7 @@ from m2i_ros.sources.dicom_header import PATIENT_TAGS, Header
 from m2i_ros.sources.dicom_run import DicomRun, GivenGreys
 from m2i_ros.sources.images import natural_order
 from m2i_ros.sources.recorded import is_dicom
-from m2i_ros.sources.source_frame import SourceError, SourceFrame
+from m2i_ros.sources.source_frame import SourceError, SourceFrame, beside
 
 # Seconds from run to run: longer than a registration holds a pose, so that none reaches from one view into another.
 PAUSE = 3.0
@@ -24,7 +24,8 @@ class DicomSource:
     the files say. window, curve, invert: see `GivenGreys`. keep_patient_tags: let `patient` hold what the
     first file says of the patient; otherwise it is never read. start: called with the `CArm` of a run's first frame,
     returns the pose of the model, (4, 4), from which the search is to start; None: not known. geometry: see
-    `GivenGeometry`.
+    `GivenGeometry`. second: path of what the other plane of a bi-plane system saw, begun at the same moment, with the
+    same isocentre; of the given geometry only `mirrored` and `increments` are meant for it too. '': one plane.
 
     camera: of the first run, or None. runs: `DicomRun`s. geometries: a `RunGeometry` each.
     What was assumed is logged once, as a warning. Files and frames that cannot be read are skipped with a warning, and
@@ -43,9 +44,12 @@ class DicomSource:
         invert='auto',
         keep_patient_tags=False,
         start=None,
+        second='',
         **geometry,
     ):
         self.path = Path(path)
+        common = {name: geometry[name] for name in ('mirrored', 'increments') if name in geometry}
+        self.second = DicomSource(second, frame_rate, window, curve, invert, **common) if second else None
         self._start = start
         try:
             greys, given = GivenGreys(window, curve, invert), GivenGeometry(**geometry)
@@ -94,7 +98,13 @@ class DicomSource:
         return sum(map(len, self.runs))
 
     def __iter__(self):
-        """Yield a `SourceFrame` a readable frame."""
+        """Yield a `SourceFrame` a readable frame, with the second plane's picture that is nearest in time."""
+        if self.second is None:
+            return (yield from self._frames())
+        yield from beside(self._frames(), self.second)
+        self.skipped += self.second.skipped
+
+    def _frames(self):
         self.skipped = list(self._refused)
         start = 0.0
         for run, geometry in zip(self.runs, self.geometries):

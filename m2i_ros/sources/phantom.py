@@ -2,7 +2,7 @@
 
 import math
 
-from m2i_ros.geometry import CArm
+from m2i_ros.geometry import CArm, inverse
 from m2i_ros.sources.source_frame import SecondPicture, SourceError, SourceFrame
 
 
@@ -41,6 +41,7 @@ class PhantomSource:
             frame = self.phantom[index]
             seen = {'c_arm': frame.c_arm, 'table': frame.table} if self.phantom.moves else {}
             if self.second:
-                picture = SecondPicture(self.second[index].image, self.second.camera, self.second.c_arm)
+                T = self.second.c_arm.T_image_isocentre @ inverse(self.phantom.c_arm.T_image_isocentre)
+                picture = SecondPicture(self.second[index].image, frame.stamp, self.second.camera, T)
                 seen = {**seen, 'c_arm': self.phantom.c_arm, 'second': picture}
             yield SourceFrame(frame.image, frame.stamp, '', self.camera, frame.T_image_model, frame.mask, **seen)

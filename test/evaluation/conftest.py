@@ -19,6 +19,8 @@ class DarkIsVessel:
     def segment(self, image):
         return VesselMask(np.where(image < 128, 255, 0).astype(np.uint8), np.ones(image.shape, bool))
 
+    segment_beside = segment
+
 
 @pytest.fixture
 def threshold_instead_of_network(monkeypatch):

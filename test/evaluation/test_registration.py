@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from m2i_ros.evaluation.evaluate import main
-from m2i_ros.geometry import Camera, apply, perturb, rigid
+from m2i_ros.geometry import Camera, CArm, apply, inverse, perturb, rigid
 from m2i_ros.model.projection import silhouette
 from m2i_ros.simulation import make_anatomy
 from m2i_ros.sources import SourceFrame, write_case
+from m2i_ros.sources.source_frame import SecondPicture
 
 pytestmark = pytest.mark.usefixtures('threshold_instead_of_network')
 
@@ -21,7 +22,8 @@ class Recorded:
 
     frame_rate = 10.0
 
-    def __init__(self, mirrored=False):
+    def __init__(self, mirrored=False, planes=1):
+        self.planes = planes
         self.model = make_anatomy('iliofemoral', 0)
         self.camera = Camera.from_detector(192, 192, 1.1, 0.3 / 192, mirrored)
         middle = self.model.centreline.points[self.model.centreline.radii > 3e-3].mean(axis=0)
@@ -31,8 +33,12 @@ class Recorded:
 
     def __iter__(self):
         mask = silhouette(self.model, self.T, self.camera)
+        T = CArm(np.radians(90)).T_image_isocentre @ inverse(CArm().T_image_isocentre)
+        lateral = 255 - silhouette(self.model, T @ self.T, self.camera)
         for i in range(5):
-            yield SourceFrame(255 - mask, i / self.frame_rate, '', self.camera, self.T, mask)
+            stamp = i / self.frame_rate
+            second = SecondPicture(lateral, stamp, self.camera, T) if self.planes == 2 and i != 3 else None
+            yield SourceFrame(255 - mask, stamp, '', self.camera, self.T, mask, second=second)
 
 
 @pytest.fixture(scope='module')
@@ -64,6 +70,17 @@ def test_poses_of_a_case_are_scored_and_saved(case, tmp_path):
         assert frame['mtre_mm'] == pytest.approx(1e3 * error.mean(), abs=1e-6)
     mask = cv2.imread(str(saved / '000000.png'), cv2.IMREAD_UNCHANGED)
     assert mask.shape == (192, 192) and set(np.unique(mask)) == {0, 255}
+
+
+def test_a_second_plane_of_a_case_is_used_where_a_frame_has_one(case, tmp_path):
+    pair = write_case(tmp_path / 'pair', Recorded(planes=2))
+    assert main(['registration', str(case), str(pair), '--json', str(tmp_path / 'out.json')]) == 0
+    one, two = json.loads((tmp_path / 'out.json').read_text())['cases']
+    assert [row['views'] for row in one['frames']] == [1] * 5 and one['summary']['two_views'] == 0
+    assert [row['views'] for row in two['frames']] == [2, 2, 2, 1, 2] and two['summary']['two_views'] == 4
+    for row in two['frames']:
+        assert row['accepted'] and row['mtre_mm'] < 0.3
+    assert two['summary']['depth_mm']['median'] < one['summary']['depth_mm']['median']
 
 
 def test_a_case_without_what_a_registration_needs_is_refused(case, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """A ROS graph of its own for the tests of nodes."""
 
 import fcntl
+import math
 import os
 import sys
 import tempfile
@@ -69,6 +70,16 @@ def patient():
     phantom = Phantom('iliofemoral', 0, 256, 256, duration=1.0, injections=(-3.0,), plateau=60.0)
     phantom.frames = list(phantom)
     return phantom
+
+
+@pytest.fixture(scope='session')
+def other():
+    """The same patient and moments in a plane at 90 degrees."""
+    from m2i_ros.geometry import CArm
+    from m2i_ros.simulation import Phantom
+
+    c_arm = CArm(math.radians(90))
+    return Phantom('iliofemoral', 0, 256, 256, duration=1.0, injections=(-3.0,), plateau=60.0, c_arm=c_arm, plane=1)
 
 
 @pytest.fixture(scope='session')

@@ -10,20 +10,24 @@ from pathlib import Path
 
 import rclpy
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseWithCovarianceStamped
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 
+from m2i_ros.geometry import inverse
 from m2i_ros.ros.camera_info import fill_camera_info
 from m2i_ros.ros.images import fill_image
 from m2i_ros.ros.stamps import nanoseconds
-from m2i_ros.ros.transforms import fill_pose
+from m2i_ros.ros.transforms import fill_pose, fill_transform
 
 TOP = Path(__file__).parents[2]
+SECOND = 10**9
 
 
 class Graph:
@@ -229,3 +233,73 @@ def values(status):
     if 'stamp' in found:
         found['stamp'] = int(found['stamp'].replace('.', ''))
     return found
+
+
+class BiPlane:
+    """Publishes pairs, one after another, and knows what was answered."""
+
+    def __init__(self, graph, patient, other, listeners=1):
+        """listeners: how many nodes there are."""
+        self.graph, self.patient, self.other = graph, patient, other
+        self.first = Driver(graph)
+        self.image = graph.publisher(Image, 'second/image', listeners)
+        self.camera_info = graph.publisher(CameraInfo, 'second/camera_info', listeners)
+        self.publishers = [self.image, self.camera_info]
+        graph.wait(lambda: self.first.image.get_subscription_count() >= listeners, 'that all nodes listen')
+        self.statuses = graph.collect(DiagnosticStatus, 'registration/status')
+        self.poses = graph.collect(PoseWithCovarianceStamped, 'registration/pose')
+        self.masks = graph.collect(Image, 'second/vessel/mask')
+        self.now = 100 * SECOND
+
+    def close(self):
+        """Leave the graph."""
+        self.first.close(self.graph)
+        for publisher in self.publishers:
+            self.graph.node.destroy_publisher(publisher)
+        for messages in (self.statuses, self.poses, self.masks):
+            self.graph.stop_collecting(messages)
+
+    def send_geometry(self):
+        """Publish how the planes stand, on /tf_static."""
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.publishers.append(self.graph.node.create_publisher(TFMessage, '/tf_static', latched))
+        sent = []
+        for name, phantom in (('xray', self.patient), ('lateral', self.other)):
+            message = TransformStamped(header=Driver.header(0, 'isocentre'), child_frame_id=name)
+            fill_transform(message.transform, inverse(phantom.c_arm.T_image_isocentre))
+            sent.append(message)
+        self.publishers[-1].publish(TFMessage(transforms=sent))
+
+    def send(self, later=0, frame_id='lateral', camera=None, second=True, index=None):
+        """Publish a pair, the second picture `later` nanoseconds after the first; return {key: value} of the status.
+
+        camera: another one of the second plane, or False: none is published.
+        """
+        self.now += SECOND // 15
+        stamp = self.now
+        index = len(self.statuses) % len(self.patient.frames) if index is None else index
+
+        def send_second():
+            header = Driver.header(stamp + later, frame_id)
+            if camera is not False:
+                self.camera_info.publish(fill_camera_info(CameraInfo(), header, camera or self.other.camera))
+            Driver.send_image(self.image, stamp + later, self.other[index].image, frame_id)
+
+        if second and later <= 0:
+            send_second()
+        self.first.send(stamp, self.patient.frames[index].image, self.patient.camera)
+        if second and later > 0:
+            send_second()
+
+        def told():
+            return next((own for own in map(values, self.statuses) if own['stamp'] == stamp), None)
+
+        return self.graph.wait(told, 'the status of a frame')
+
+    def until(self, views, tries=30, says='', **how):
+        """Send pairs until a pose rests upon so many views, and the status says why not upon two; return the status."""
+        for _ in range(tries):
+            told = self.send(**how)
+            if told['accepted'] == 'true' and told['views'] == str(views) and says in told['second']:
+                return told
+        raise AssertionError(f'no accepted pose of {views} views in {tries} frames: {told}')

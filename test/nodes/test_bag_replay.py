@@ -12,6 +12,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
+from m2i_ros.geometry import inverse
 from m2i_ros.recording import BagWriter
 from m2i_ros.recording.bag_reader import BagReader
 from m2i_ros.recording.messages import Messages
@@ -19,33 +20,44 @@ from m2i_ros.replay import main
 from m2i_ros.ros.images import grey_from_image
 from m2i_ros.ros.stamps import nanoseconds
 from m2i_ros.sources import SourceFrame
+from m2i_ros.sources.source_frame import SecondPicture
 
 pytestmark = [pytest.mark.launch, pytest.mark.timeout(300)]
 
 BEGUN = 1_795_388_611_123_456_789  # ns; an X-ray system's clock
 
 
-@pytest.fixture(scope='module')
-def bag(patient, tmp_path_factory):
-    """The patient's frames as an X-ray system recorded them; in mid-run somebody gives a pose to start from."""
-    path = tmp_path_factory.mktemp('recorded') / 'bag'
+def record(path, patient, other=None):
+    """Write the frames as an X-ray system of one or two planes; in mid-run somebody gives a pose to start from."""
     with BagWriter(path) as writer:
-        messages = Messages(writer.types, 'c_arm')
+        messages = Messages(writer.types, 'c_arm', second_frame_id='lateral')
         for index, frame in enumerate(patient.frames):
             start = patient.initial_pose if index in (0, 8) else None
             stamp = BEGUN + round(1e9 * frame.stamp)
-            given = SourceFrame(frame.image, frame.stamp, camera=patient.camera, initial_pose=start)
+            second = None
+            if other:  # 5 ms later
+                T = other.c_arm.T_image_isocentre @ inverse(patient.c_arm.T_image_isocentre)
+                second = SecondPicture(other[index].image, frame.stamp + 0.005, other.camera, T)
+            given = SourceFrame(frame.image, frame.stamp, camera=patient.camera, initial_pose=start, second=second)
             for topic, kind, message in messages.of_frame(given, stamp):
-                writer.write(f'/theatre{topic}', kind, stamp, message)
+                writer.write(topic if topic == '/tf' else f'/theatre{topic}', kind, stamp, message)
     return path
+
+
+def replay(bag, model_file, path):
+    assert main([str(bag), '--output', str(path), '--model', str(model_file)]) == 0
+    return path
+
+
+@pytest.fixture(scope='module')
+def bag(patient, tmp_path_factory):
+    return record(tmp_path_factory.mktemp('recorded') / 'bag', patient)
 
 
 @pytest.fixture(scope='module')
 def replayed(bag, model_file, tmp_path_factory):
     """What `replay` makes of the bag."""
-    path = tmp_path_factory.mktemp('replayed') / 'bag'
-    assert main([str(bag), '--output', str(path), '--model', str(model_file)]) == 0
-    return path
+    return replay(bag, model_file, tmp_path_factory.mktemp('replayed') / 'bag')
 
 
 @pytest.fixture
@@ -71,9 +83,10 @@ def read(path, topic):
 
 
 def motions(messages):
-    """Return {stamp: (7,) position and quaternion} of TFMessages."""
+    """Return {stamp: (7,) position and quaternion} of the model's in TFMessages."""
     out = {}
-    for transform in (transform for message in messages for transform in message.transforms):
+    transforms = [transform for message in messages for transform in message.transforms]
+    for transform in (each for each in transforms if each.child_frame_id == 'vessel_model'):
         t, q = transform.transform.translation, transform.transform.rotation
         sign = np.sign(q.w) or 1.0
         out[nanoseconds(transform.header.stamp)] = np.array([t.x, t.y, t.z, *(sign * v for v in (q.x, q.y, q.z, q.w))])
@@ -102,6 +115,35 @@ def test_the_graph_and_the_replay_agree_on_every_mask_and_transform(
         np.testing.assert_allclose(live[stamp], pose, rtol=0, atol=1e-9)
     for messages in (masks, transforms):
         graph.stop_collecting(messages)
+
+
+def test_the_graph_and_the_replay_agree_on_pairs_of_frames_in_one_process_and_in_two(
+    graph, start_one, play, model_file, patient, other, tmp_path
+):
+    bag = record(tmp_path / 'bag', patient, other)
+    replayed = replay(bag, model_file, tmp_path / 'replayed')
+    poses, seconds = motions(read(replayed, '/tf')), read(replayed, '/second/vessel/mask')
+    told = [{pair.key: pair.value for pair in message.values} for message in read(replayed, '/registration/status')]
+    assert len(poses) > 10 and len(seconds) == 15
+    assert sum(each['views'] == '2' for each in told) > 10
+    topics = [plane + name for plane in ('/', '/second/') for name in ('image', 'camera_info', 'vessel/mask')]
+    parameters = {'second.patience': 1.0, **reliable(*topics)}
+    for nodes in (['pipeline_node'], ['segmentation_node', 'registration_node']):
+        started = [start_one(nodes[-1], **{'model.path': model_file}, **parameters)]
+        started += [start_one(node, **parameters) for node in nodes[:-1]]
+        masks, transforms = graph.collect(Image, 'second/vessel/mask'), graph.collect(TFMessage, '/tf')
+        play(path=bag).says('finished: 15 frames sent', 120)
+        graph.wait(lambda: len(motions(transforms)) >= len(poses), 'every transform')  # noqa: B023  called in its turn
+        graph.wait(lambda: len(masks) >= len(seconds), 'every mask')  # noqa: B023
+        assert stamps(masks) == stamps(seconds) == [BEGUN + 5_000_000 + round(1e9 * f.stamp) for f in patient.frames]
+        assert all(np.array_equal(grey_from_image(a), grey_from_image(b)) for a, b in zip(masks, seconds, strict=True))
+        live = motions(transforms)
+        assert list(live) == list(poses)
+        for stamp, pose in poses.items():
+            np.testing.assert_allclose(live[stamp], pose, rtol=0, atol=1e-9)
+        for messages in (masks, transforms):
+            graph.stop_collecting(messages)
+        assert not any(process.stop() for process in started)
 
 
 def test_another_player_gives_the_pipeline_the_same_bag(graph, start_one, bag, replayed, model_file, patient):

@@ -4,13 +4,17 @@ import json
 import shutil
 
 import cv2
+import numpy as np
 import pytest
 from ros_graph import Driver, Process, stamps
 from sensor_msgs.msg import Image
 
+from m2i_ros.geometry import CArm, inverse
 from m2i_ros.recording import BagWriter
+from m2i_ros.recording.bag_reader import BagReader
 from m2i_ros.recording.messages import Messages
 from m2i_ros.sources import SourceFrame
+from m2i_ros.sources.bag import BagSource
 
 pytestmark = [
     pytest.mark.launch,
@@ -85,6 +89,25 @@ def test_the_phantom_plays_once_is_reported_and_the_launch_ends_by_itself(launch
     assert (tmp_path / 'report' / 'contact_sheet.png').stat().st_size > 0
     assert any((tmp_path / 'report' / 'bag').iterdir())
     assert 'Traceback' not in process.output
+
+
+def test_two_planes_are_registered_by_two_processes_recorded_and_replayed(launch, tmp_path):
+    parameters = 'duration: 4.0\n    width: 256\n    height: 256\n    frame_rate: 5.0\n    stepped: always\n'
+    (tmp_path / 'small.yaml').write_text(f'/**:\n  ros__parameters:\n    {parameters}')
+    given = ('source:=phantom', 'second_plane:=90', 'composed:=false', 'params_file:=small.yaml', 'record:=report')
+    process = launch(*given)
+    assert process.wait(300) == 0, process.output
+    assert 'Traceback' not in process.output
+    with BagReader(tmp_path / 'report' / 'bag') as reader:
+        found = {topic: list(reader.messages([topic])) for topic in reader.topics if topic.startswith('/second/')}
+        seen = {p.value for _, _, m in reader.messages(['/registration/status']) for p in m.values if p.key == 'views'}
+    assert set(found) == {'/second/image', '/second/camera_info', '/second/vessel/mask'}
+    assert len(found['/second/image']) == 20 and len(found['/second/vessel/mask']) >= 19
+    assert '2' in seen, 'once contrast is there'
+    frames = list(BagSource(tmp_path / 'report' / 'bag'))
+    assert len(frames) == 20 and all(frame.second.camera == frame.camera for frame in frames)
+    T = CArm(np.radians(90)).T_image_isocentre @ inverse(CArm().T_image_isocentre)
+    assert all(np.allclose(frame.second.T_second_image, T, atol=1e-9) for frame in frames)
 
 
 def test_without_recording_it_sums_up_and_leaves_nothing_behind(launch, tmp_path):

@@ -2,28 +2,14 @@
 
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
-from ros_graph import Driver, reliable, stamps, values
-from sensor_msgs.msg import CameraInfo, Image
-from tf2_ros import StaticTransformBroadcaster
+from ros_graph import BiPlane, reliable, stamps
 
-from m2i_ros.geometry import Camera, CArm, apply, inverse
+from m2i_ros.geometry import Camera, apply
 from m2i_ros.registration.uncertainty import change_pivot
-from m2i_ros.ros.camera_info import fill_camera_info
-from m2i_ros.ros.transforms import fill_transform, motion_from_pose
+from m2i_ros.ros.transforms import motion_from_pose
 
 SECOND = 10**9
 RIGHT_MM = 2.0
-
-
-@pytest.fixture(scope='module')
-def other(patient):
-    """The same patient and moments in a plane at 90 degrees."""
-    from m2i_ros.simulation import Phantom
-
-    c_arm = CArm(np.radians(90))
-    return Phantom('iliofemoral', 0, 256, 256, duration=1.0, injections=(-3.0,), plateau=60.0, c_arm=c_arm, plane=1)
 
 
 def depth_variance(pose, point):
@@ -33,75 +19,30 @@ def depth_variance(pose, point):
     return (A @ np.reshape(pose.pose.covariance, (6, 6)) @ A.T)[2, 2]
 
 
-class BiPlane:
-    """Publishes pairs, one after another, and knows what was answered."""
-
-    def __init__(self, graph, patient, other):
-        self.graph, self.patient, self.other = graph, patient, other
-        self.first = Driver(graph)
-        self.image = graph.publisher(Image, 'second/image')
-        self.camera_info = graph.publisher(CameraInfo, 'second/camera_info')
-        self.statuses = graph.collect(DiagnosticStatus, 'registration/status')
-        self.poses = graph.collect(PoseWithCovarianceStamped, 'registration/pose')
-        self.masks = graph.collect(Image, 'second/vessel/mask')
-        self.now = 100 * SECOND
-
-    def send(self, later=0, frame_id='lateral', camera=None, second=True):
-        """Publish a pair, the second picture `later` nanoseconds after the first; return {key: value} of the status."""
-        self.now += SECOND // 15
-        stamp, index = self.now, len(self.statuses) % len(self.patient.frames)
-
-        def send_second():
-            header = Driver.header(stamp + later, frame_id)
-            self.camera_info.publish(fill_camera_info(CameraInfo(), header, camera or self.other.camera))
-            Driver.send_image(self.image, stamp + later, self.other[index].image, frame_id)
-
-        if second and later <= 0:
-            send_second()
-        self.first.send(stamp, self.patient.frames[index].image, self.patient.camera)
-        if second and later > 0:
-            send_second()
-
-        def told():
-            return next((own for own in map(values, self.statuses) if own['stamp'] == stamp), None)
-
-        return self.graph.wait(told, 'the status of a frame')
-
-    def until(self, views, tries=30, **how):
-        """Send pairs until a pose rests upon so many views; return the status."""
-        for _ in range(tries):
-            told = self.send(**how)
-            if told['accepted'] == 'true' and told['views'] == str(views):
-                return told
-        raise AssertionError(f'no accepted pose of {views} views in {tries} frames: {told}')
-
-
 @pytest.fixture(scope='module')
 def planes(graph, start, model_file, patient, other):
     topics = ('/image', '/second/image')
-    start('pipeline_node', **{'model.path': model_file, 'second.patience': 1.0}, **reliable(*topics))
+    node = start('pipeline_node', **{'model.path': model_file, 'second.patience': 1.0}, **reliable(*topics))
     planes = BiPlane(graph, patient, other)
+    planes.node = node
     planes.first.send_initial_pose(patient.initial_pose)
-    return planes
+    yield planes
+    planes.close()
 
 
 @pytest.fixture(scope='module')
-def geometry(graph, patient, other):
+def geometry(planes):
     """How the planes stand, on /tf_static: only from here on."""
-    broadcaster = StaticTransformBroadcaster(graph.node)
-    T_isocentre = [inverse(phantom.c_arm.T_image_isocentre) for phantom in (patient, other)]
-    sent = []
-    for name, T in zip(('xray', 'lateral'), T_isocentre):
-        message = TransformStamped(child_frame_id=name)
-        message.header.frame_id = 'isocentre'
-        fill_transform(message.transform, T)
-        sent.append(message)
-    broadcaster.sendTransform(sent)
-    yield broadcaster
+    planes.send_geometry()
+
+
+def test_without_its_camera_info_it_is_one_view_and_that_is_told(planes):
+    assert '/second/camera_info' in planes.until(1, says='no camera_info', camera=False)['second']
+    planes.node.says('one view only: no camera_info: nothing came on /second/camera_info')
 
 
 def test_without_geometry_it_is_one_view_and_the_status_says_so(planes):
-    told = planes.until(1)
+    told = planes.until(1, says='TF')  # camera_info may come after the first pictures
     assert 'TF' in told['second'] and 'lateral' in told['second'] and 'second.source_to_isocentre' in told['second']
 
 
@@ -136,7 +77,15 @@ def test_a_second_plane_that_is_wrong_or_switched_off_leaves_the_first_alone(pla
     assert 'unknown' in planes.until(1, frame_id='unknown')['second']
     assert 'one frame_id' in planes.until(1, frame_id='xray')['second']
     assert 'no picture on /second/image' in planes.until(1, second=False)['second']
+    planes.node.says('one view only: no picture on /second/image within 0.02 s')
     assert planes.until(2)['second'] == ''
+
+
+def test_a_second_plane_of_half_the_rate_serves_every_other_frame(planes, geometry):
+    planes.until(2)
+    told = [planes.send(second=second) for second in (False, True) * 3]
+    assert [each['views'] for each in told] == ['1', '2'] * 3
+    assert all(each['accepted'] == 'true' for each in told)
 
 
 def test_the_angles_of_both_planes_say_how_they_stand(planes, patient):

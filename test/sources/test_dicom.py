@@ -10,6 +10,7 @@ import xa_files
 from pydicom.encaps import encapsulate, encapsulate_extended
 from xa_files import BITS, DISC, SYNTAXES, write_dicomdir, write_xa, xa_dataset
 
+from m2i_ros.geometry import CArm
 from m2i_ros.sources import SourceError, open_source, write_case
 from m2i_ros.sources.dicom import PAUSE, DicomSource
 from m2i_ros.sources.dicom_header import FUNCTIONAL_GROUPS, TAGS
@@ -200,6 +201,35 @@ def test_a_folder_plays_run_after_run_in_the_order_of_the_series(tmp_path):
     assert [f.stamp for f in frames] == pytest.approx([0, 0.08, 0.08 + step, 0.08 + 2 * step])
     assert [f.image.shape for f in frames] == [(48, 64), (48, 64), (50, 40), (40, 40)], 'sizes may differ'
     assert [(f.camera.height, f.camera.width) for f in frames] == [f.image.shape for f in frames]
+
+
+def test_a_second_plane_is_paired_by_time_and_stands_where_its_angles_say(tmp_path):
+    times = {'FrameTime': None, 'FrameTimeVector': [0.0, 80.0, 80.0, 80.0, 80.0]}
+    first = write_xa(tmp_path / 'a.dcm', ramp(5), **times, PositionerPrimaryAngle=-30.0)
+    # Its frames come a little later one by one, so that the last is nearer to the one before.
+    later = [0.0, 90.0, 90.0, 90.0, 500.0]
+    lateral = {'PositionerPrimaryAngle': 60.0, 'DistanceSourceToDetector': 1200.0}
+    second = write_xa(tmp_path / 'b.dcm', 255 - ramp(5), FrameTime=None, FrameTimeVector=later, **lateral)
+    source = open_source('dicom', str(first), second=str(second), angles_deg='-30 -20')
+    frames = list(source)
+    assert source.second and len(frames) == len(source) == 5
+    assert [frame.second.stamp for frame in frames] == pytest.approx([0.0, 0.09, 0.18, 0.27, 0.27])
+    for frame, index in zip(frames, (0, 1, 2, 3, 3), strict=True):
+        assert np.array_equal(frame.second.image, 255 - ramp(5)[index])
+        assert frame.second.camera.fy == pytest.approx(1200 / 0.4) and frame.camera.fy == pytest.approx(1100 / 0.4)
+        both = [CArm(np.radians(angle), np.radians(-20.0)).T_image_isocentre for angle in (-30, 60)]
+        np.testing.assert_allclose(frame.second.T_second_image, both[1] @ np.linalg.inv(both[0]), atol=1e-9)
+
+
+def test_what_a_second_plane_lacks_is_not_known_and_the_first_plays(tmp_path):
+    first = write_xa(tmp_path / 'a.dcm', ramp(3))
+    bare = {'PositionerPrimaryAngle': None, 'DistanceSourceToDetector': None}
+    short = write_xa(tmp_path / 'b.dcm', ramp(2), **bare)
+    frames = list(DicomSource(first, second=short))
+    assert len(frames) == 3 and frames[2].second.stamp == frames[1].second.stamp
+    assert all(frame.second.T_second_image is None and frame.second.camera is None for frame in frames)
+    with pytest.raises(SourceError, match='gone.dcm: not found'):
+        DicomSource(first, second=tmp_path / 'gone.dcm')
 
 
 def test_a_dicomdir_names_its_files(tmp_path):
