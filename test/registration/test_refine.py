@@ -125,8 +125,8 @@ def test_vessels_without_contrast_neither_pull_nor_count_as_error(surface, model
         assert np.linalg.norm(moved, axis=1).mean() < 2  # pixels
         return predicted_mm(fit.covariance, T_truth, points, camera)
 
-    assert error_to_expect(surface, upper) == pytest.approx(error_to_expect(half, upper), rel=0.4)
-    assert error_to_expect(surface, false) > 1.2 * error_to_expect(surface, upper)
+    assert 1 / 1.6 < error_to_expect(surface, upper) / error_to_expect(half, upper) < 1.6
+    assert error_to_expect(surface, false) > 1.1 * error_to_expect(surface, upper)
     assert error_to_expect(surface, upper) > 1.4 * error_to_expect(surface, view.mask)
 
 
