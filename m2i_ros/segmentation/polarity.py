@@ -80,6 +80,8 @@ class Polarity:
             end(extreme, small, out=extreme)
         sign = _next_sign(self._darkest, self._brightest)
         self._contrary = self._contrary + 1 if (sign > NEXT_SURE if self._bright else sign < -NEXT_SURE) else 0
+        if self._bright and self._contrary and self._excess(image) < -LEAST_VESSEL:
+            self._contrary = NEXT_FRAMES  # the vessels say so as well
         if self._contrary < NEXT_FRAMES:
             return
         self._contrary = 0
@@ -92,7 +94,11 @@ class Polarity:
 
     def _bright_by_vessels(self, image):
         """Return whether more vessel is found in a picture when it is taken to show contrast bright."""
-        return bool(self._vessels(image, True) > self._vessels(image, False) + LEAST_VESSEL * image.size)
+        return bool(self._excess(image) > LEAST_VESSEL)
+
+    def _excess(self, image):
+        """Return how much more vessel is found so than when it is taken to show contrast dark, as a share."""
+        return (self._vessels(image, True) - self._vessels(image, False)) / image.size
 
 
 def _reduced(image, side):

@@ -123,6 +123,7 @@ class Segmenter:
         """Forget the stream so far: the next picture is the first of another."""
         for state in (self._stream, self._references, self._beside):
             state.reset()
+        self._first = None
 
     @property
     def polarity(self):
@@ -172,7 +173,14 @@ class Segmenter:
 
     def segment(self, image):
         """Return the `VesselMask` of a grey picture, (H, W) uint8, uint16 or float32, finite, at least 32x32."""
+        before = self._bright
         self._bright = self._stream.bright(image) if self._polarity == 'auto' else self._polarity == 'bright'
+        if self._first is None:
+            self._first = image.copy()
+        elif self._bright != before and self._compared:
+            # How contrast is shown was found out late: the first picture may be without any, after all.
+            self._references.reset()
+            self._references.add(self._first, self._mask(*self._vessels(self._first, self._bright)))
         return self._segment(image, self._references)
 
     def segment_beside(self, image):

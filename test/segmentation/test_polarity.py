@@ -133,3 +133,22 @@ def test_a_picture_beside_the_stream_is_taken_as_the_streams_last_and_leaves_the
     )
     alone.segment(image)
     np.testing.assert_array_equal(both.segment(other).mask, alone.segment(other).mask)
+
+
+def test_what_was_taken_for_bright_is_found_out_as_soon_as_contrast_comes_dark():
+    """Gas and lung may look like vessels shown bright in a first picture without contrast."""
+    y, x = np.mgrid[:256, :256]
+    rng = np.random.default_rng(3)
+    empty = np.full((256, 256), 120, np.uint8)
+    for at in range(30, 256, 60):
+        empty[(np.abs(y - at - 10 * np.sin(x / 30)) < 4)] = 190
+    empty = (empty + rng.integers(0, 5, empty.shape)).astype(np.uint8)
+    filled = empty.copy()
+    filled[np.abs(x - 128 - 20 * np.sin(y / 40)) < 14] = 20
+
+    def vessels(image, bright):
+        return np.count_nonzero(image > 180) if bright else 3 * np.count_nonzero(image < 40)
+
+    polarity = Polarity(vessels)
+    assert polarity.bright(empty)
+    assert not polarity.bright(filled)
