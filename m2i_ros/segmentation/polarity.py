@@ -70,6 +70,8 @@ class Polarity:
         sign = _first_sign(image)
         if abs(sign) > FIRST_SURE:
             self._bright = sign < 0 and self._bright_by_vessels(image)
+        elif self._bright:
+            self._bright = self._excess(image) > -LEAST_VESSEL
 
     def _watch(self, small):
         self._darkest, self._brightest, self._contrary = small.copy(), small.copy(), 0
