@@ -81,9 +81,10 @@ class Polarity:
             extreme += np.float32(FORGETTING) * (small - extreme)
             end(extreme, small, out=extreme)
         sign = _next_sign(self._darkest, self._brightest)
+        if self._bright and sign > FIRST_SURE and self._excess(image) < -LEAST_VESSEL:
+            self._bright, self._contrary = False, 0  # for the custom one frame is enough, where the vessels say so too
+            return
         self._contrary = self._contrary + 1 if (sign > NEXT_SURE if self._bright else sign < -NEXT_SURE) else 0
-        if self._bright and self._contrary and self._excess(image) < -LEAST_VESSEL:
-            self._contrary = NEXT_FRAMES  # the vessels say so as well
         if self._contrary < NEXT_FRAMES:
             return
         self._contrary = 0

@@ -144,10 +144,10 @@ def test_what_was_taken_for_bright_is_found_out_as_soon_as_contrast_comes_dark()
         empty[(np.abs(y - at - 10 * np.sin(x / 30)) < 4)] = 190
     empty = (empty + rng.integers(0, 5, empty.shape)).astype(np.uint8)
     filled = empty.copy()
-    filled[np.abs(x - 128 - 20 * np.sin(y / 40)) < 14] = 20
+    filled[np.abs(x - 128 - 20 * np.sin(y / 40)) < 4] = 20
 
     def vessels(image, bright):
-        return np.count_nonzero(image > 180) if bright else 3 * np.count_nonzero(image < 40)
+        return np.count_nonzero(image > 180) if bright else 9 * np.count_nonzero(image < 40)
 
     polarity = Polarity(vessels)
     assert polarity.bright(empty)
