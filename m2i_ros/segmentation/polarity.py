@@ -14,6 +14,8 @@ FIRST_SCALES = ((0, 7), (0, 13), (1, 7), (1, 13), (2, 7))
 NEXT_SCALES = ((0, 9), (1, 11))
 # Natural logarithm of dark to bright from which the one or the other is meant, and frames in a row that must say so.
 FIRST_SURE, NEXT_SURE, NEXT_FRAMES = 0.4, 1.2, 3
+# The same, for contrast that is dark after all, where the vessels found say so as well: one frame is enough then.
+WITNESSED = 1.0
 # Change below this is noise; in standard deviations of the picture.
 LEAST_CHANGE = 0.02
 # Share of the picture that must be more vessel shown bright than it is shown dark, for the rarer to be believed.
@@ -81,8 +83,8 @@ class Polarity:
             extreme += np.float32(FORGETTING) * (small - extreme)
             end(extreme, small, out=extreme)
         sign = _next_sign(self._darkest, self._brightest)
-        if self._bright and sign > FIRST_SURE and self._excess(image) < -LEAST_VESSEL:
-            self._bright, self._contrary = False, 0  # for the custom one frame is enough, where the vessels say so too
+        if self._bright and sign > WITNESSED and self._excess(image) < -LEAST_VESSEL:
+            self._bright, self._contrary = False, 0
             return
         self._contrary = self._contrary + 1 if (sign > NEXT_SURE if self._bright else sign < -NEXT_SURE) else 0
         if self._contrary < NEXT_FRAMES:
