@@ -60,7 +60,7 @@ def _match(samples, points, normals, cells, columns, gate, nearest_point, neares
     cells: of the `MaskContour`, in so many columns, so that only those around a sample are looked at.
     """
     nearest_sample[:] = -1
-    last_row, last_column = len(cells) // columns - 1, columns - 1
+    last_row, last_column = (len(cells) - 1) // columns - 1, columns - 1
     far = gate * gate
     best_sample = np.full(points.shape[0], far)
     for i in range(samples.shape[0]):

@@ -9,8 +9,8 @@ from trees import ray_cast
 
 from m2i_ros.geometry import apply, perturb, pose_difference, rotation_angle
 from m2i_ros.registration.confidence import points_in_view, predicted_mm
-from m2i_ros.registration.contour import ContourSurface
-from m2i_ros.registration.refine import Prior, _add, _pull, refine
+from m2i_ros.registration.contour import ContourSurface, mask_contour
+from m2i_ros.registration.refine import ALIGNED, Prior, _add, _match, _pull, refine
 from m2i_ros.registration.uncertainty import isotropic
 from m2i_ros.registration.view import View
 from m2i_ros.simulation.mask_faults import damaged
@@ -141,3 +141,29 @@ def test_walls_that_wave_lie_in_the_ellipsoid_as_often_as_it_says(surface, model
         distances.append(error @ np.linalg.solve(fit.covariance, error))
     assert np.mean(np.array(distances) < 12.59) >= 0.9  # chi squared, six unknowns, 95%
     assert np.median(distances) > 1.0  # nor is it idly wide
+
+
+@pytest.mark.parametrize('width', [12, 16, 17, 40])
+def test_contours_match_as_in_a_search_through_all_points(width):
+    """Pictures as narrow as one cell included."""
+    rng = np.random.default_rng(width)
+    mask = np.zeros((50, width), np.uint8)
+    mask[10:40, 4 : width - 4] = 255
+    contour = mask_contour(mask, np.ones(mask.shape, bool), 1000)
+    samples = np.zeros((60, 8))
+    samples[:, 3:5] = rng.uniform(0, (width - 1, 49), (60, 2))
+    angles = rng.uniform(0, 2 * np.pi, 60)
+    samples[:, 5], samples[:, 6] = np.cos(angles), np.sin(angles)
+    gate = 9.0
+    nearest_point, nearest_sample = np.empty(60, np.int64), np.empty(len(contour.points), np.int64)
+    _match(
+        samples, contour.points, contour.normals, contour.cells, contour.columns, gate, nearest_point, nearest_sample
+    )
+    distances = np.linalg.norm(samples[:, None, 3:5] - contour.points[None], axis=2)
+    distances[samples[:, 5:7] @ contour.normals.T <= ALIGNED] = np.inf
+    distances[distances >= gate] = np.inf
+    for found, expected in ((nearest_point, distances), (nearest_sample, distances.T)):
+        none = np.isinf(expected.min(axis=1))
+        np.testing.assert_array_equal(found < 0, none)
+        rows = np.flatnonzero(~none)
+        np.testing.assert_allclose(expected[rows, found[rows]], expected[rows].min(axis=1))
