@@ -270,10 +270,10 @@ class BiPlane:
             sent.append(message)
         self.publishers[-1].publish(TFMessage(transforms=sent))
 
-    def send(self, later=0, frame_id='lateral', camera=None, second=True, index=None):
+    def send(self, later=0, frame_id='lateral', camera=None, second=True, index=None, timeout=30):
         """Publish a pair, the second picture `later` nanoseconds after the first; return {key: value} of the status.
 
-        camera: another one of the second plane, or False: none is published.
+        timeout: seconds to wait for that. camera: another one of the second plane, or False: none is published.
         """
         self.now += SECOND // 15
         stamp = self.now
@@ -294,12 +294,19 @@ class BiPlane:
         def told():
             return next((own for own in map(values, self.statuses) if own['stamp'] == stamp), None)
 
-        return self.graph.wait(told, 'the status of a frame')
+        return self.graph.wait(told, 'the status of a frame', timeout)
 
     def until(self, views, tries=30, says='', **how):
-        """Send pairs until a pose rests upon so many views, and the status says why not upon two; return the status."""
+        """Send pairs until a pose rests upon so many views, and the status says why not upon two; return the status.
+
+        The first pairs may be lost: nodes that have found the test's topics may not have found each other's.
+        """
+        told = None
         for _ in range(tries):
-            told = self.send(**how)
+            try:
+                told = self.send(**how, timeout=5)
+            except AssertionError:
+                continue
             if told['accepted'] == 'true' and told['views'] == str(views) and says in told['second']:
                 return told
         raise AssertionError(f'no accepted pose of {views} views in {tries} frames: {told}')
