@@ -41,3 +41,12 @@ def test_every_pixel_of_the_picture_reaches_the_network_through_the_stem():
 def test_an_unknown_norm_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match='batch, group'):
         DeepResidualUNet(norm='layer')
+
+
+def test_a_network_of_two_pictures_begins_as_one_of_the_first_alone():
+    one, two = (DeepResidualUNet(width=4, stem=2, norm='group', pictures=n).eval() for n in (1, 2))
+    two.load_widened(one.state_dict())
+    seen = torch.rand(2, 2, 32, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(two(seen), one(seen[:, :1]))
+    assert two.config == {**one.config, 'pictures': 2}
