@@ -93,6 +93,14 @@ def motions(messages):
     return out
 
 
+def assert_motions(transforms, poses):
+    """Assert that the motions of TFMessages are poses, as `motions` has them, in their order."""
+    live = motions(transforms)
+    assert list(live) == list(poses)
+    for stamp, pose in poses.items():
+        np.testing.assert_allclose(live[stamp], pose, rtol=0, atol=1e-9)
+
+
 def test_the_graph_and_the_replay_agree_on_every_mask_and_transform(
     graph, start_one, play, replayed, model_file, patient
 ):
@@ -137,10 +145,7 @@ def test_the_graph_and_the_replay_agree_on_pairs_of_frames_in_one_process_and_in
         graph.wait(lambda: len(masks) >= len(seconds), 'every mask')  # noqa: B023
         assert stamps(masks) == stamps(seconds) == [BEGUN + 5_000_000 + round(1e9 * f.stamp) for f in patient.frames]
         assert all(np.array_equal(grey_from_image(a), grey_from_image(b)) for a, b in zip(masks, seconds, strict=True))
-        live = motions(transforms)
-        assert list(live) == list(poses)
-        for stamp, pose in poses.items():
-            np.testing.assert_allclose(live[stamp], pose, rtol=0, atol=1e-9)
+        assert_motions(transforms, poses)
         for messages in (masks, transforms):
             graph.stop_collecting(messages)
         assert not any(process.stop() for process in started)
@@ -171,10 +176,7 @@ def test_another_player_gives_the_pipeline_the_same_bag(graph, start_one, bag, r
     graph.wait(lambda: len(transforms) >= len(poses), 'every transform')
     assert stamps(masks) == stamps(expected) and len(masks) == len(patient.frames)
     assert all(np.array_equal(grey_from_image(live), grey_from_image(other)) for live, other in zip(masks, expected))
-    live = motions(transforms)
-    assert list(live) == list(poses)
-    for stamp, pose in poses.items():
-        np.testing.assert_allclose(live[stamp], pose, rtol=0, atol=1e-9)
+    assert_motions(transforms, poses)
     for messages in (masks, transforms):
         graph.stop_collecting(messages)
     for publisher in publishers.values():
