@@ -1,4 +1,4 @@
-"""A sheet of simulated frames with their masks and references, beside real ones where a folder is given, to be looked at.
+"""A sheet of simulated frames with masks and references, beside real ones where a folder is given, to be looked at.
 
 python -m m2i_ros.simulation.sheet --out sheet.png [--real DIR] [--seed 0]
 
