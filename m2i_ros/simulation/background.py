@@ -254,6 +254,28 @@ def abdomen(rng, shape, spacing, centre=(0.0, 0.0)):
     return _scene(tissue, _full(bone, shape), 0.005, iodine)
 
 
+def strange(rng, shape, spacing, centre=(0.0, 0.0)):
+    """Return the `Scene` of no body: nothing, mottles of any size and strength, bands side by side.
+
+    A network that has seen it tells vessels by what they are, not by what is left where a body is subtracted.
+    """
+    x, y, extent = *grid(shape, spacing, centre), shape[1] * spacing
+    depth = rng.uniform(0.02, 0.2)
+    tissue = np.full(shape, depth, np.float32)
+    for _ in range(rng.choice([0, 1, 2, 3])):
+        cells = np.exp(rng.uniform(np.log(2), np.log(shape[1] / 6)))
+        tissue += np.exp(rng.uniform(np.log(0.001), np.log(0.015))) * cloud(rng, shape, cells)
+    bone = np.zeros(shape, np.float32)
+    if rng.uniform() < 0.4:
+        angle, pitch = rng.uniform(0, np.pi), extent / rng.uniform(3, 14)
+        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        bend = rng.uniform(0, 0.6) * pitch * np.sin(2 * np.pi * v / (extent * rng.uniform(0.3, 2)))
+        wave = np.cos(2 * np.pi * (u + bend) / pitch)
+        sharp = np.exp(rng.uniform(np.log(0.05), np.log(1)))
+        bone += rng.uniform(0.001, 0.012) * _step(wave - rng.uniform(-0.2, 0.8), sharp)
+    return _scene(tissue, bone, 0.005)
+
+
 def _half(values):
     """Return a grid (H, W) at half the resolution: what has soft edges is drawn there."""
     height, width = values.shape

@@ -25,6 +25,9 @@ _HABITS = {
 }
 KINDS = {kind: _HABITS[kind] for kind in _HABITS if kind in ANATOMIES}
 EMPTY = 0.25
+# Share of the pictures that show no body round the vessels (`background.strange`), of vessels that show no depth but a
+# silhouette, and of pictures without noise: what other simulations and plain projections of a model look like.
+STRANGE, SILHOUETTE, NOISELESS = 0.15, 0.06, 0.05
 SUBTRACTED = 0.33
 # Air kerma a frame at the detector, Gy: fluoroscopy takes some 20 nGy, which its recursive filter makes look like 60;
 # cine 200 nGy, subtraction 1 uGy and more (Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., ch. 9).
@@ -67,6 +70,8 @@ class TrainingSamples:
         _, (low, high), place, _, _ = KINDS[kind]
         spacing = np.exp(rng.uniform(np.log(low), np.log(high)))
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
+        if rng.uniform() < STRANGE:
+            place = background.strange
         scene = place(rng, shape, spacing, centre)
         devices.strewn(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.4, 0.45, 0.15]))
         subtracted = rng.uniform() < SUBTRACTED
@@ -232,6 +237,7 @@ def _draw_settings(rng, subtracted, spacing):
     most = (1.0 if subtracted else 0.6) if flat else 0.1
     subtle = rng.uniform() < 0.4
     dose = np.exp(rng.uniform(*np.log(DOSE))) * (3 if subtracted else 1)
+    dose *= 1e4 if rng.uniform() < NOISELESS else 1
     focal_spot = rng.uniform(0.3e-3, 1.0e-3)
     return {
         'iodine_mg_ml': rng.uniform(150, 350),
@@ -305,6 +311,8 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
         low = contrast.layered(pixels, radii_px, down, rng.uniform(0.65, 0.85))
         sunk = rng.uniform(0.1, 0.5)
         vessel = (1 - sunk) * vessel + sunk * draw_tubes(*low, lengths * mid, segments, shape)[0]
+    if rng.uniform() < SILHOUETTE:
+        vessel = vessel.max() * rng.uniform(0.2, 1.0) * (vessel > 0.05 * vessel.max()).astype(np.float32)
     if rng.uniform() < 0.5:
         streaks = rng.uniform(0.3, 1.5) * np.median(radii_px) + 2
         vessel = contrast.swirled(rng, vessel, streaks, rng.uniform(0.02, 0.3 if kind != 'coronary' else 0.12))

@@ -126,7 +126,7 @@ class TrainingBatches(IterableDataset):
                     reference = np.roll(reference, np.rint(moved).astype(int), (0, 1))
                 pictures.append(augment(image, mask, stream.size, rng, reference=reference))
             for i in rng.integers(len(self._real), size=stream.real) if stream.real else []:
-                pictures.append(augment(*self._real[i], stream.size, rng, strong=True))
+                pictures.append(augment(*self._real[i], stream.size, rng))
             yield collate(pictures, self._pictures)
 
 

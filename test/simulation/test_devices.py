@@ -50,7 +50,7 @@ def test_meanders_start_where_asked_and_are_as_long_as_asked():
     assert np.allclose(steps.sum(axis=1), [38, 19])
 
 
-@pytest.mark.parametrize('place', [background.chest, background.abdomen])
+@pytest.mark.parametrize('place', [background.chest, background.abdomen, background.strange])
 def test_scenes_are_physical_and_devices_only_add_metal(place):
     for seed in range(6):
         rng = np.random.default_rng(seed)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from m2i_ros.simulation import TrainingSamples
+from m2i_ros.simulation import samples as module
 
 
 @pytest.fixture(scope='module')
@@ -63,3 +64,25 @@ def test_a_reference_shows_the_scene_before_the_contrast(batches):
                 changes.append(float(change[m > 0].mean()))
                 rests.append(float(change[f].mean()))
     assert np.median(changes) > 1.5 * np.median(rests)
+
+
+def scenes():
+    samples = TrainingSamples(size=64, seed=5)
+    return [samples._sample() for _ in range(16)]
+
+
+def test_pictures_without_a_body_have_vessels_like_the_others(monkeypatch):
+    monkeypatch.setattr(module, 'STRANGE', 1.0)
+    bodiless = {kind: (*habit[:2], None, *habit[3:]) for kind, habit in module.KINDS.items()}
+    monkeypatch.setattr(module, 'KINDS', bodiless)
+    assert any(scene['vessel'].any() for scene in scenes())
+
+
+def test_silhouettes_show_no_depth(monkeypatch):
+    def depths(share):
+        """Of each filled vessel, how much of it is as dark as its darkest part."""
+        monkeypatch.setattr(module, 'SILHOUETTE', share)
+        vessels = [scene['vessel'] for scene in scenes() if scene['lumen'] is not None and scene['vessel'].any()]
+        return np.median([(v[v > 0] > 0.7 * v.max()).mean() for v in vessels])
+
+    assert depths(1.0) > 0.8 > 0.6 > depths(0.0)

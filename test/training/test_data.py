@@ -120,17 +120,16 @@ def test_real_pictures_have_their_share_of_a_batch(real):
     assert target.mean((1, 2, 3))[:2].min() < 0.95
 
 
-@pytest.mark.parametrize('strong', [False, True])
-def test_a_picture_and_its_mask_are_moved_together(strong):
+def test_a_picture_and_its_mask_are_moved_together():
     picture = np.zeros((120, 120), np.uint8)
     cv2.circle(picture, (40, 70), 15, 255, -1)
     seen = 0
     for seed in range(40):
-        image, mask, _ = augment(picture, picture, 96, np.random.default_rng(seed), strong)
+        image, mask, _ = augment(picture, picture, 96, np.random.default_rng(seed))
         assert image.shape == mask.shape == (96, 96) and image.dtype == mask.dtype == np.uint8
         inside, outside = cv2.erode(mask, np.ones((7, 7))) > 127, cv2.dilate(mask, np.ones((7, 7))) == 0
         if inside.sum() > 50:
-            # Grey values are bent, sometimes turned round, but inside and outside the disc stay apart.
+            # Grey values are bent, but inside and outside the disc stay apart.
             seen += 1
             assert abs(np.median(image[inside]) - np.median(image[outside])) > 60
     assert seen > 20
@@ -156,17 +155,6 @@ def test_networks_of_two_pictures_see_some_frames_with_their_reference(monkeypat
     compared = (seen[:, 1] != 0).any(dim=(1, 2)).float().mean()
     assert 0.4 < compared < 0.8
     assert next(iter(TrainingBatches(settings, 0)))[0].shape == (40, 1, 32, 32)
-
-
-def test_blades_hide_vessels_from_the_mask_too():
-    picture, vessel = np.full((96, 96), 200, np.uint8), np.full((96, 96), 255, np.uint8)
-    hidden = 0
-    for seed in range(60):
-        image, mask, _ = augment(picture, vessel, 96, np.random.default_rng(seed), strong=True)
-        if (mask == 0).any():
-            hidden += 1
-            assert np.median(image[mask == 0]) < np.median(image[mask > 0]) - 10
-    assert 5 <= hidden <= 25
 
 
 def test_the_network_sees_training_pictures_as_it_sees_frames_in_use():
