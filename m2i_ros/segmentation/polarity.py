@@ -83,7 +83,7 @@ class Polarity:
             extreme += np.float32(FORGETTING) * (small - extreme)
             end(extreme, small, out=extreme)
         sign = _next_sign(self._darkest, self._brightest)
-        if self._bright and sign > WITNESSED and self._excess(image) < -LEAST_VESSEL:
+        if self._bright and sign > WITNESSED and self._excess(image) < 0:
             self._bright, self._contrary = False, 0
             return
         self._contrary = self._contrary + 1 if (sign > NEXT_SURE if self._bright else sign < -NEXT_SURE) else 0
