@@ -1,11 +1,15 @@
 """The search for a first pose: many starts, each shifted in the picture to where it overlaps the mask best."""
 
+import cv2
 import numpy as np
 from numba import njit
 from scipy.special import ndtri
 
 from m2i_ros.geometry import apply, rotation_matrix
 from m2i_ros.model.projection import fill_silhouette, project_vertices
+
+# What overlaps is model and mask, each a pixel wider all round: at this size a vessel may be as thin as a pixel.
+WIDER = np.ones((3, 3), np.uint8)
 
 
 class PriorProposer:
@@ -91,26 +95,27 @@ def _overlaps(surface, poses, view, limit):
 
     poses: (N, 4, 4) in the view's own frame. limit: pixels; shifts go from -limit to limit, at most half a picture.
 
-    The overlap is Dice's coefficient within the valid part of the picture, in [0, 1]. The silhouette is drawn on a
-    canvas twice as wide.
+    The overlap is Dice's coefficient of both, each dilated by `WIDER`, within the valid part of the picture: in [0, 1].
+    The silhouette is drawn on a canvas twice as wide.
     """
     camera, (height, width) = view.camera, view.mask.shape
+    mask = cv2.dilate(view.mask, WIDER) * view.valid
     pad_y, pad_x = height // 2, width // 2
     reach_y, reach_x = int(min(pad_y, limit)), int(min(pad_x, limit))
     margin = pad_x + reach_x
     # Sums along each row, so that a row of the silhouette takes two of them: of contrast, and of the valid part.
     sums = np.zeros((2, height, width + 2 * margin + 1), np.int32)
-    for out, picture in zip(sums, (view.mask, view.valid)):
+    for out, picture in zip(sums, (mask, view.valid)):
         np.cumsum(np.pad(picture, ((0, 0), (margin, margin))), axis=1, dtype=np.int32, out=out[:, 1:])
 
     shape = (height + 2 * pad_y, width + 2 * pad_x)
     overlaps = np.empty((len(poses), 2 * reach_y + 1, 2 * reach_x + 1), np.float32)
-    vessel = view.mask.sum() / 255
+    vessel = mask.sum() / 255
     for T, overlap in zip(poses, overlaps):
         uvz = project_vertices(surface.vertices, T, camera.fx, camera.fy, camera.cx + pad_x, camera.cy + pad_y)
         picture = np.zeros(shape, np.uint8)
         fill_silhouette(uvz, surface.faces, *surface.edges, picture)
-        common, visible = _common(picture, sums, pad_y, reach_y, reach_x)
+        common, visible = _common(cv2.dilate(picture, WIDER), sums, pad_y, reach_y, reach_x)
         np.divide(2 / 255 * common, np.maximum(visible, 1) + vessel, out=overlap)
     return overlaps, np.arange(-reach_y, reach_y + 1), np.arange(-reach_x, reach_x + 1)
 

@@ -40,8 +40,10 @@ TRACK_STEPS = 1, 2  # at most, at these: from one frame to the next it is not fa
 COARSE_FACES = 1000  # of the surface that is drawn where pixels are large
 MOVE_DOUBT = 0.05  # of a motion of C-arm or table that was announced: it is known from worn encoders and a clock
 MATCHED = 8  # starts that a matching network moves
-CANDIDATES = 4  # starts that a search refines
-FINALISTS = 2  # of these, refined at full size
+CANDIDATES = 8  # starts that a search refines at a quarter of the size
+FINALISTS = 2  # of these, refined further
+ROUNDS = 3  # of starts, at most: the next ones about the best pose so far
+SURE = 0.9  # probability of a pose from which on no other round is worth its time
 FIRST_SPEED = 0.03  # metres per second taken for the anatomy's until it is measured: a heart's
 SPEED_MEMORY = 1.0  # seconds: a breath is slower, but a change of speed should be noticed
 MAX_STRAIN = 4.0  # standard deviations: where the anatomy is further elsewhere in a kept view, something moved
@@ -50,6 +52,25 @@ WELL = 0.8  # of the model's contour explained: such a picture is worth keeping
 REACH = 3  # pixels of the quarter-size view by which a vessel may move between frames and still count as contrast
 
 DISAGREEMENT = Judgement(False, 0.0, 'the second view does not agree')
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Views of one size, and how a pose is refined in them."""
+
+    views: tuple
+    surface: ContourSurface
+    scales: tuple
+
+    def fit(self, T_image_model, prior):
+        """Return the `Fit` from a pose (4, 4)."""
+        return refine(self.surface, self.views, T_image_model, prior, self.scales)
+
+    def fits(self, poses, pool):
+        """Return the `Fit`s from poses ((4, 4), `Prior`), each with its prior, the one of the least cost first."""
+        for view in self.views:
+            view.contour  # noqa: B018 (found now, before threads part that would each do it)
+        return sorted(pool.map(lambda pair: (self.fit(*pair), pair[1]), poses), key=_cost)
 
 
 @dataclass(frozen=True)
@@ -252,76 +273,80 @@ class Registrar:
             return Registration(State.SEARCHING, reason='contrast is filling in')
         if self._searched is not None and stamp - self._searched < s.search_interval:
             return Registration(State.SEARCHING, reason='the last search found nothing; the next one follows')
-        half = tuple(view.reduced(0.5) for view in full)
-        found = self._attempt(full, half, stamp)
+        found = self._attempt(full, stamp)
         if not found.accepted and len(full) > 1:
-            alone = self._attempt(full[:1], half[:1], stamp)
+            alone = self._attempt(full[:1], stamp)
             found = alone if alone.accepted else found
         self._searched = None if found.accepted else stamp
         return found
 
-    def _attempt(self, full, half, stamp):
+    def _attempt(self, full, stamp):
         """Return the `Registration` that a search finds in these views."""
         s = self.settings
-        overlap, candidates = self._candidates(full)
-        if overlap < s.min_overlap:
-            reason = f'no start overlaps the vessels by more than {100 * overlap:.0f}%'
-            return Registration(State.SEARCHING, reason=reason)
-        # Two at a time: the compiled loops, where nearly all of the time goes, run side by side.
+        priors = [self._initial_prior()] + ([self._broad(self._last_prior.T_image_model)] if self._last_prior else [])
+        around = [(prior, prior) for prior in priors]
+        quarter, half, whole = self._stages(full)
+        poses, best = [], None
+        # Two side by side: nearly all of the time goes into compiled loops.
         with ThreadPoolExecutor(2) as pool:
-            coarse = list(pool.map(self._coarse_fit(half), candidates))
-            coarse.sort(key=lambda pair: pair[0].cost)
-            fits = list(pool.map(self._fine_fit(full), coarse[:FINALISTS]))
-        best, prior = min(zip(fits, [prior for _, prior in coarse]), key=lambda pair: pair[0].cost)
-        points = points_in_view(self._surface, best.T_image_model, full[0])
-        others = [
-            self._overlap(half, T)
-            for T in [f.T_image_model for f, _ in coarse[FINALISTS:]] + [f.T_image_model for f in fits if f is not best]
-            if max(
-                distance_mm(view.T_view_image @ best.T_image_model, view.T_view_image @ T, points, view.camera)
-                for view in full
-            )
-            > RIVAL_DISTANCE * s.accept_mm
-        ]
-        rival = max(others, default=0.0) / max(self._overlap(half, best.T_image_model), 1e-6)
-        evidence, judgement = self._judge(best, points, full[0].camera, rival)
-        if judgement.accepted and full[-1].age and self._contradicts(full[0], best, prior):
+            for _ in range(ROUNDS):
+                overlap, starts = self._starts(full, around)
+                if best is None and overlap < s.min_overlap:
+                    reason = f'no start overlaps the vessels by more than {100 * overlap:.0f}%'
+                    return Registration(State.SEARCHING, reason=reason)
+                candidates = _poses(quarter.fits(starts[:CANDIDATES], pool))
+                finalists = whole.fits(_poses(half.fits(candidates[:FINALISTS], pool)), pool)
+                before, best = best, min(finalists if best is None else [best, *finalists], key=_cost)
+                fit, prior = best
+                poses += [T for T, _ in _poses(finalists)]
+                points = points_in_view(self._surface, fit.T_image_model, full[0])
+                rival = self._rival(fit.T_image_model, poses, points, full, half.views)
+                evidence, judgement = self._judge(fit, points, full[0].camera, rival)
+                if best is before or judgement.probability >= max(SURE, s.accept_probability):
+                    break
+                # A wrong pose leaves so much unexplained that it is doubted, and is yet nearer than its start was.
+                T = fit.T_image_model
+                around = [(Prior(T, _turned(prior.covariance, T @ inverse(prior.T_image_model))), prior)]
+        if judgement.accepted and full[-1].age and self._contradicts(full[0], fit, prior):
             judgement = DISAGREEMENT
-        return self._report(best, evidence, judgement, full[0], points, stamp, State.SEARCHING)
+        return self._report(fit, evidence, judgement, full[0], points, stamp, State.SEARCHING)
+
+    def _stages(self, full):
+        """Return the `_Stage`s from afar to the pose: at a quarter, half and all of the views' size."""
+        half = tuple(view.reduced(0.5) for view in full)
+        quarter = tuple(view.reduced(0.5) for view in half)
+        return (
+            _Stage(quarter, self._coarse, CAPTURE_SCALES),
+            _Stage(half, self._surface, SEARCH_SCALES),
+            _Stage(full, self._surface, FINE_SCALES),
+        )
+
+    def _rival(self, T, poses, points, full, half):
+        """Return the best overlap of poses in other basins than T, as a share of T's own; 0 where there are none."""
+        distances = [
+            max(distance_mm(view.T_view_image @ T, view.T_view_image @ other, points, view.camera) for view in full)
+            for other in poses
+        ]
+        far = RIVAL_DISTANCE * self.settings.accept_mm
+        overlaps = [self._overlap(half, other) for other, distance in zip(poses, distances) if distance > far]
+        return max(overlaps, default=0.0) / max(self._overlap(half, T), 1e-6)
 
     def _overlap(self, views, T):
         """Return the mean overlap (Dice) of the projected model with the vessels over views."""
         return sum(view.overlap(self._surface, T)[0] for view in views) / len(views)
 
-    def _coarse_fit(self, half):
-        """Return the function from (pose, prior) to its (`Fit`, prior) at a quarter, then half of the size."""
-        quarter = tuple(view.reduced(0.5) for view in half)
-        _take_contours(quarter + half)
+    def _starts(self, full, around):
+        """Return the best overlap of all starts, shifted in plane, and the starts (pose, prior), the best first.
 
-        def fit(candidate):
-            T, prior = candidate
-            T = refine(self._surface, quarter, T, prior, CAPTURE_SCALES).T_image_model
-            return refine(self._surface, half, T, prior, SEARCH_SCALES), prior
-
-        return fit
-
-    def _fine_fit(self, full):
-        """Return the function from (`Fit`, prior) to the `Fit` at full size."""
-        _take_contours(full)
-        return lambda pair: refine(self._surface, full, pair[0].T_image_model, pair[1], FINE_SCALES)
-
-    def _candidates(self, full):
-        """Return the best overlap of all starts, shifted in plane, and the most promising (pose, prior) of them.
-
-        In plane of the first view; then, where there is another, along the first one's rays.
+        In plane of the first view; then, where there is another, along the first one's rays. around: pairs of `Prior`s:
+        where starts are drawn, and what holds them when they are refined.
         """
         s = self.settings
-        priors = [self._initial_prior()] + ([self._broad(self._last_prior.T_image_model)] if self._last_prior else [])
         small = [view.reduced(0.125) for view in full]
         found = []
-        for prior in priors:
-            starts = PriorProposer(prior)(max(1, s.starts // len(priors)))
-            depth = max(apply(prior.T_image_model, self._model.centroid)[2], 0.1)
+        for region, prior in around:
+            starts = PriorProposer(region)(max(1, s.starts // len(around)))
+            depth = max(apply(region.T_image_model, self._model.centroid)[2], 0.1)
 
             def placed(poses, depth=depth):
                 limit = 2.5 * s.prior_in_plane * small[0].camera.fy / depth
@@ -339,7 +364,7 @@ class Registrar:
                 poses, overlaps = np.concatenate([poses, moved]), np.concatenate([overlaps, moved_overlaps])
             found += [(overlap, T, prior) for T, overlap in zip(poses, overlaps)]
         found.sort(key=lambda item: -item[0])
-        return found[0][0], [(T, prior) for _, T, prior in found[:CANDIDATES]]
+        return found[0][0], [(T, prior) for _, T, prior in found]
 
     # Tracking
 
@@ -367,7 +392,9 @@ class Registrar:
                 return self._hold(full[0], stamp, 'contrast gone')
             # What jumped was not foretold: where it was before says little of how it stands now.
             prior = self._broad(shifted[0])
-            nearer = self._coarse_fit(tuple(view.reduced(0.5) for view in full))((shifted[0], prior))[0].T_image_model
+            nearer = shifted[0]
+            for stage in self._stages(full)[:2]:
+                nearer = stage.fit(nearer, prior).T_image_model
             again = self._fit(full, nearer, prior)
             if gone or again[3].probability > judgement.probability:
                 fit, points, evidence, judgement = again
@@ -503,15 +530,17 @@ class Registrar:
         )
 
 
+def _cost(pair):
+    return pair[0].cost
+
+
+def _poses(fits):
+    return [(fit.T_image_model, prior) for fit, prior in fits]
+
+
 def _area(view):
     """Return the share of the valid picture that is vessel."""
     return np.count_nonzero((view.mask >> 7).view(bool)) / max(np.count_nonzero(view.valid), 1)
-
-
-def _take_contours(views):
-    """Have the views find their contours now, before threads part that would each do it."""
-    for view in views:
-        view.contour  # noqa: B018
 
 
 def _turned(covariance, T_new_old):

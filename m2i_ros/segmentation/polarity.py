@@ -50,6 +50,8 @@ class Polarity:
     def reset(self):
         """Forget the stream."""
         self._bright = False
+        # Excess of bright vessels in the picture that was last taken to show contrast bright.
+        self._believed = 0.0
         self._last = None
 
     def bright(self, image):
@@ -73,7 +75,8 @@ class Polarity:
         if abs(sign) > FIRST_SURE:
             self._bright = sign < 0 and self._bright_by_vessels(image)
         elif self._bright:
-            self._bright = self._excess(image) > -LEAST_VESSEL
+            self._believed = self._excess(image)
+            self._bright = self._believed > -LEAST_VESSEL
 
     def _watch(self, small):
         self._darkest, self._brightest, self._contrary = small.copy(), small.copy(), 0
@@ -83,7 +86,8 @@ class Polarity:
             extreme += np.float32(FORGETTING) * (small - extreme)
             end(extreme, small, out=extreme)
         sign = _next_sign(self._darkest, self._brightest)
-        if self._bright and sign > WITNESSED and self._excess(image) < -LEAST_VESSEL:
+        # Gas, lung and bone that passed for bright vessels are there still; bright contrast would have come on top.
+        if self._bright and sign > WITNESSED and self._excess(image) < max(0, self._believed - LEAST_VESSEL):
             self._bright, self._contrary = False, 0
             return
         self._contrary = self._contrary + 1 if (sign > NEXT_SURE if self._bright else sign < -NEXT_SURE) else 0
@@ -99,7 +103,8 @@ class Polarity:
 
     def _bright_by_vessels(self, image):
         """Return whether more vessel is found in a picture when it is taken to show contrast bright."""
-        return bool(self._excess(image) > LEAST_VESSEL)
+        self._believed = self._excess(image)
+        return bool(self._believed > LEAST_VESSEL)
 
     def _excess(self, image):
         """Return how much more vessel is found so than when it is taken to show contrast dark, as a share."""
