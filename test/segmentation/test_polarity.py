@@ -137,8 +137,8 @@ def test_a_picture_beside_the_stream_is_taken_as_the_streams_last_and_leaves_the
 
 @pytest.mark.parametrize('share', [9, 3.95, 3])
 def test_what_was_taken_for_bright_is_found_out_as_soon_as_contrast_comes_dark(share):
-    """Gas and lung may look like vessels shown bright in a first picture without contrast, and as many as, or more than, the
-    vessels of a thin tree."""
+    """Gas and lung may look like vessels shown bright in a first picture without contrast, as many as a thin tree has
+    or more."""
     y, x = np.mgrid[:256, :256]
     rng = np.random.default_rng(3)
     empty = np.full((256, 256), 120, np.uint8)
