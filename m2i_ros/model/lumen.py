@@ -4,6 +4,8 @@ import heapq
 
 import numpy as np
 from numba import njit
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
 from m2i_ros.model.polyline import arc_length
@@ -224,7 +226,112 @@ def voxel_paths(index, cells, wall, step):
                 paths[facing][2] = len(paths)
             paths.append([chain, parent, facing])
             tips.append(tip)
-    return paths
+        order = np.argsort(dear)[: part.sum()].astype(np.int32)
+        while True:
+            one, two = _meeting(index, cells, order, previous, dear, owner, wall / step)
+            if one < 0:
+                break
+            for tip, other in ((one, 1), (two, -1)):
+                chain = [int(tip)]
+                while owner[chain[-1]] < 0:
+                    chain.append(int(previous[chain[-1]]))
+                parent = int(owner[chain[-1]])
+                paths.append([np.array(chain[::-1]), parent, len(paths) + other])
+                tips.append(tip)
+            for k in (-2, -1):
+                owner[paths[k][0][1:]] = len(paths) + k
+    return _from_widest(paths, cells, wall / step)
+
+
+@njit(cache=True, nogil=True)
+def _meeting(index, cells, order, previous, dear, owner, wall):
+    """Return two neighbours between which a way round a hole, that no path takes, is closed, or -1, -1.
+
+    Such a way leaves the paths at places farther apart than the lumens there are wide, and between these lumens it is
+    at least as long as a branch. The cheapest one goes through the middle of its vessel.
+    """
+    leave = np.full(len(cells), -1, np.int32)
+    length = np.zeros(len(cells))
+    least = np.inf
+    one = two = -1
+    for i in order:
+        if owner[i] >= 0:
+            leave[i] = i
+        elif previous[i] >= 0:
+            way = cells[i] - cells[previous[i]]
+            leave[i] = leave[previous[i]]
+            length[i] = length[previous[i]] + np.sqrt((way * way).sum())
+    for i in order:
+        a = leave[i]
+        if a < 0 or owner[i] >= 0:
+            continue
+        x, y, z = cells[i]
+        for dx in range(-1, 2):
+            for dy in range(-1, 2):
+                for dz in range(-1, 2):
+                    j = index[x + dx, y + dy, z + dz]
+                    if j < 0 or j >= i or leave[j] < 0 or leave[j] == a or owner[j] >= 0:
+                        continue
+                    b = leave[j]
+                    price = dear[i] - dear[a] + dear[j] - dear[b]
+                    if price >= least:
+                        continue
+                    width = wall[a] + wall[b]
+                    if length[i] + length[j] - width < 1.5 * width or min(wall[i], wall[j]) < 1:
+                        continue
+                    apart = 0.0
+                    for k in range(3):
+                        apart += (cells[a, k] - cells[b, k]) ** 2
+                    if apart > 4 * width * width:
+                        least, one, two = price, i, j
+    return one, two
+
+
+def _from_widest(paths, cells, wall):
+    """Return the same paths, led from the widest end of each tree on: where the blood comes in, or goes out.
+
+    From one twig's tip to another's a path would turn back sharply where both leave the trunk.
+    """
+    out = []
+    for first in [k for k, path in enumerate(paths) if path[1] < 0]:
+        tree = [first]
+        for k in range(first + 1, len(paths)):
+            if paths[k][1] in tree:
+                tree.append(k)
+        chains = [paths[k][0] for k in tree]
+        ends = {paths[k][0][-1]: _end_width(cells, wall, paths[k][0]) for k in tree if paths[k][2] < 0}
+        ends[chains[0][0]] = 1.2 * _end_width(cells, wall, chains[0][::-1])  # as good as the widest
+        root = max(ends, key=ends.get)
+        one, two = (np.concatenate([chain[part] for chain in chains]) for part in (slice(-1), slice(1, None)))
+        nodes, number_of = np.unique(np.concatenate([one, two]), return_inverse=True)
+        one, two = np.split(number_of, 2)
+        length = np.linalg.norm(cells[nodes[one]] - cells[nodes[two]], axis=1)
+        graph = coo_matrix((length, (one, two)), shape=(len(nodes),) * 2)
+        distance, previous = dijkstra(graph, False, np.searchsorted(nodes, root), return_predecessors=True)
+        facing = {paths[k][0][-1]: paths[paths[k][2]][0][-1] for k in tree if paths[k][2] >= 0}
+        tips = np.flatnonzero((np.bincount(one, minlength=len(nodes)) + np.bincount(two, minlength=len(nodes))) == 1)
+        owner = np.full(len(nodes), -1)
+        number = {}
+        for tip in tips[np.argsort(-distance[tips])]:
+            if nodes[tip] == root:
+                continue
+            chain = [tip]
+            while owner[chain[-1]] < 0 and previous[chain[-1]] >= 0:
+                chain.append(previous[chain[-1]])
+            chain = np.array(chain[::-1])
+            parent = owner[chain[0]]
+            owner[chain[1:] if parent >= 0 else chain] = number[nodes[tip]] = len(out)
+            out.append([nodes[chain], parent, -1])
+        for one, two in facing.items():
+            if one in number and two in number:  # no other path leaves right there
+                out[number[one]][2] = number[two]
+    return out
+
+
+def _end_width(cells, wall, chain):
+    """Return the radius (cells) of a vessel at the end of a path."""
+    left = arc_length(cells[chain[::-1]])[::-1]
+    return np.median(wall[chain[left < 3 * wall[chain[-1]]]])
 
 
 def _facing(index, cells, wall, tip, paths, tips):
@@ -251,8 +358,8 @@ def _is_branch(line, radii, first):
     if not outside.any():
         return False
     leave = int(np.argmax(outside))
-    free = along[-1] - along[leave]
-    return bool(free > 3.0 * radii[leave] and free > 0.5 * radii[0])
+    free = along[-1] - along[leave:]
+    return bool(((free > 3.0 * radii[leave:]) & (free > 0.5 * radii[0])).any())
 
 
 def _corner(line, radii):

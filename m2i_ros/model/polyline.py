@@ -9,9 +9,10 @@ def arc_length(line):
 
 
 def resampled(line, spacing):
-    """Return the polyline (N, 3) with points about `spacing` apart, its ends kept."""
-    along = arc_length(line)
-    at = np.linspace(0, along[-1], max(2, round(along[-1] / spacing) + 1))
+    """Return the polyline (N, 3) with points about `spacing` apart, metres, one for all or (N,); its ends are kept."""
+    wide = np.broadcast_to(spacing, len(line))
+    along = np.concatenate([[0.0], np.cumsum(np.diff(arc_length(line)) / (0.5 * (wide[1:] + wide[:-1])))])
+    at = np.linspace(0, along[-1], max(2, round(along[-1]) + 1))
     return np.stack([np.interp(at, along, line[:, k]) for k in range(3)], axis=1)
 
 

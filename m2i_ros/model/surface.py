@@ -173,15 +173,15 @@ def simplify(vertices, faces, count):
 def surface_samples(vertices, faces, spacing):
     """Return points (S, 3) on the surface, corners included, such that no edge between them exceeds `spacing`."""
     triangles = vertices[faces]
-    out = []
+    out = [vertices[np.unique(faces)]]
     while len(triangles):
         length = np.linalg.norm(triangles - np.roll(triangles, -1, axis=1), axis=2)
         long = length.max(axis=1) > spacing
-        out.append(triangles[~long].reshape(-1, 3))
         triangles, longest = triangles[long], length[long].argmax(axis=1)
         rows = np.arange(len(triangles))
         a, b, c = (triangles[rows, (longest + k) % 3] for k in range(3))
         middle = (a + b) / 2
+        out.append(middle)
         triangles = np.concatenate([np.stack([a, middle, c], axis=1), np.stack([middle, b, c], axis=1)])
     points = np.concatenate(out)
     _, first = np.unique(np.round(points / (spacing / 8)).astype(np.int64) @ (1 << 42, 1 << 21, 1), return_index=True)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+SECTORS = 16  # of a round wall, to tell how much of it is there
+
 
 class Wall(NamedTuple):
     """Points on a vessel's wall, sorted into cubic cells.
@@ -115,3 +117,97 @@ def middles(points, tangent, side, other, wall, first_step):
             size *= 0.6
         out[i] += u * side[i] + v * other[i]
     return out
+
+
+@njit(cache=True, nogil=True)
+def _round(wall, place, direction, radius):
+    """Return `place` moved, across `direction`, to the middle of a round wall of `radius` about it, and in how many of
+    `SECTORS` about the middle that wall is.
+
+    In a lumen that several vessels share, each is told by its own part of the wall: in each sector the nearest point
+    counts, the less the farther it is from the circle (Tukey's biweight).
+    """
+    axis = np.zeros(3)
+    axis[np.abs(direction).argmin()] = 1
+    side = np.cross(direction, axis)
+    side /= np.sqrt((side * side).sum())
+    other = np.cross(direction, side)
+    reach = 1.5 * radius
+    runs = _near(wall, place, 1.2 * reach)
+    near = np.empty((max((runs[:, 1] - runs[:, 0]).sum(), 1), 2))
+    number = 0
+    for run in range(len(runs)):
+        for k in range(runs[run, 0], runs[run, 1]):
+            dx = wall.points[k, 0] - place[0]
+            dy = wall.points[k, 1] - place[1]
+            dz = wall.points[k, 2] - place[2]
+            if abs(dx * direction[0] + dy * direction[1] + dz * direction[2]) < 0.4 * radius:
+                near[number, 0] = dx * side[0] + dy * side[1] + dz * side[2]
+                near[number, 1] = dx * other[0] + dy * other[1] + dz * other[2]
+                number += 1
+    stride = max(1, number // 400)
+    u = v = 0.0
+    nearest = np.empty((SECTORS, 3))
+    seen = 0
+    for _ in range(4):
+        nearest[:, 2] = np.inf
+        for k in range(0, number, stride):
+            du, dv = near[k, 0] - u, near[k, 1] - v
+            square = du * du + dv * dv
+            if square < reach * reach:
+                sector = int(SECTORS * (np.arctan2(dv, du) / (2 * np.pi) + 1)) % SECTORS
+                if square < nearest[sector, 2]:
+                    nearest[sector, 0], nearest[sector, 1], nearest[sector, 2] = du, dv, square
+        uu = vv = 0.5
+        uv = ru = rv = 0.0
+        seen = 0
+        for n in range(SECTORS):
+            distance = np.sqrt(nearest[n, 2])
+            off = distance - radius
+            if abs(off) < 0.35 * radius:
+                weight = (1 - (off / (0.35 * radius)) ** 2) ** 2
+                cos, sin = nearest[n, 0] / distance, nearest[n, 1] / distance
+                uu += weight * cos * cos
+                vv += weight * sin * sin
+                uv += weight * cos * sin
+                ru += weight * cos * off
+                rv += weight * sin * off
+                seen += abs(off) < 0.2 * radius
+        determinant = uu * vv - uv * uv
+        u += (vv * ru - uv * rv) / determinant
+        v += (uu * rv - uv * ru) / determinant
+    return place + u * side + v * other, seen
+
+
+@njit(cache=True, nogil=True)
+def round_middles(points, tangent, radii, wall):
+    """Return the points (N, 3) moved, across `tangent` (N, 3), to the middle of the round walls of `radii` (N,) about
+    them, and the shares (N,) of these walls that are there."""
+    out = np.empty_like(points)
+    share = np.empty(len(points))
+    for i in range(len(points)):
+        out[i], seen = _round(wall, points[i], tangent[i], radii[i])
+        share[i] = seen / SECTORS
+    return out, share
+
+
+@njit(cache=True, nogil=True)
+def trace(place, direction, radius, length, wall):
+    """Return the points (N, 3) of a vessel's middle from `place` on, half a radius apart, as far as half of its
+    round wall is to be seen: into a lumen that it shares with another, at most `length` metres."""
+    step = 0.5 * radius
+    out = np.empty((int(length / step) + 1, 3))
+    out[0] = place
+    last = 0
+    for n in range(1, len(out)):
+        guess = out[n - 1] + step * direction
+        out[n], seen = _round(wall, guess, direction, radius)
+        if seen < SECTORS // 2:
+            out[n] = guess
+        else:
+            last = n
+        if n - last > 2:
+            break
+        direction = 0.6 * step * direction + 0.4 * (out[n] - out[n - 1])
+        direction /= np.sqrt((direction * direction).sum())
+    return out[: last + 1]

@@ -113,6 +113,24 @@ def test_a_bulge_of_the_wall_is_no_branch():
     assert centreline.branch.max() == 0
 
 
+def test_a_line_begins_at_the_widest_end():
+    lines, radii = bifurcation(np.radians(30))
+    lines[0] = np.array([[0, 0, 0.02], [0, 0, 0.0]])  # from one daughter's tip to the other's is farthest
+    centreline = extract_centreline(*implicit_tree(lines, radii, 8e-4))
+    assert np.linalg.norm(centreline.points[0] - (0, 0, 0.02)) < 8e-3
+
+
+def test_a_way_round_a_hole_is_found_where_it_is_short():
+    trunk = np.array([[0, 0, -0.03], [0, 0, 0.03]])
+    turn = np.linspace(0, np.pi, 41)
+    handle = 5e-3 * np.stack([np.sin(turn), 0 * turn, np.cos(turn)], 1)
+    lines, radii = [trunk, handle], [np.full(2, 1.5e-3), np.full(41, 0.8e-3)]
+    centreline = extract_centreline(*implicit_tree(lines, radii, 2.5e-4))
+    of_truth, _ = agreement(centreline, lines, radii)
+    assert of_truth > 0.95
+    assert len(centreline.edges) == len(centreline.points)  # one loop
+
+
 def test_vessels_that_touch_keep_their_whole_length():
     turn = np.linspace(0, 2 * np.pi, 91)
     ring = 0.02 * np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)
