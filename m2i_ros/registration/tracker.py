@@ -43,6 +43,7 @@ MATCHED = 8  # starts that a matching network moves
 CANDIDATES = 8  # starts that a search refines at a quarter of the size
 FINALISTS = 2  # of these, refined further
 ROUNDS = 3  # of starts, at most: the next ones about the best pose so far
+STEADY = 0.1  # growth of the vessels' area per second, as a share, below which a search takes more than one round
 SURE = 0.9  # probability of a pose from which on no other round is worth its time
 FIRST_SPEED = 0.03  # metres per second taken for the anatomy's until it is measured: a heart's
 SPEED_MEMORY = 1.0  # seconds: a breath is slower, but a change of speed should be noticed
@@ -273,15 +274,17 @@ class Registrar:
             return Registration(State.SEARCHING, reason='contrast is filling in')
         if self._searched is not None and stamp - self._searched < s.search_interval:
             return Registration(State.SEARCHING, reason='the last search found nothing; the next one follows')
-        found = self._attempt(full, stamp)
+        # While more comes with every frame, the next one is worth more than another look at this one.
+        rounds = ROUNDS if filling < STEADY else 1
+        found = self._attempt(full, stamp, rounds)
         if not found.accepted and len(full) > 1:
-            alone = self._attempt(full[:1], stamp)
+            alone = self._attempt(full[:1], stamp, rounds)
             found = alone if alone.accepted else found
         self._searched = None if found.accepted else stamp
         return found
 
-    def _attempt(self, full, stamp):
-        """Return the `Registration` that a search finds in these views."""
+    def _attempt(self, full, stamp, rounds):
+        """Return the `Registration` that a search finds in these views, in so many rounds of starts at most."""
         s = self.settings
         priors = [self._initial_prior()] + ([self._broad(self._last_prior.T_image_model)] if self._last_prior else [])
         around = [(prior, prior) for prior in priors]
@@ -289,7 +292,7 @@ class Registrar:
         poses, best = [], None
         # Two side by side: nearly all of the time goes into compiled loops.
         with ThreadPoolExecutor(2) as pool:
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 overlap, starts = self._starts(full, around)
                 if best is None and overlap < s.min_overlap:
                     reason = f'no start overlaps the vessels by more than {100 * overlap:.0f}%'

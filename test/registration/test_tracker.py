@@ -341,6 +341,21 @@ def test_the_same_frames_give_the_same_answers(model, camera, T_truth, mask):
     assert np.array_equal(results[0], results[1])
 
 
+@pytest.mark.parametrize(('seconds', 'rounds'), [(1.0, 1), (100.0, 2)])
+def test_while_contrast_fills_in_a_search_that_is_not_sure_leaves_it_at_one_round(
+    monkeypatch, registrar, camera, seconds, rounds
+):
+    """Of vessels that are not the model's, twice as many as before, so long ago."""
+    registrar.settings = replace(registrar.settings, min_overlap=0.0, search_interval=0.0)
+    other = np.zeros((512, 512), np.uint8)
+    other[60:460:40] = other[61:460:40] = 255
+    registrar.register(vessels(np.where(np.arange(512)[:, None] < 240, other, 0).astype(np.uint8)), camera, 0.0)
+    calls, starts = [], registrar._starts
+    monkeypatch.setattr(registrar, '_starts', lambda *given: calls.append(given) or starts(*given))
+    assert not registrar.register(vessels(other), camera, seconds).accepted
+    assert (len(calls) == 1) if rounds == 1 else (len(calls) >= rounds)
+
+
 def test_after_a_search_that_found_nothing_the_next_one_waits(registrar, camera, mask):
     noise = np.random.default_rng(0).normal(size=mask.shape).astype(np.float32)
     false = vessels(np.where(cv2.GaussianBlur(noise, (0, 0), 2) > 0.15, 255, 0).astype(np.uint8))
