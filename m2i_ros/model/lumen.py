@@ -204,7 +204,8 @@ def voxel_paths(index, cells, wall, step):
         root = int(np.argmax(np.where(part, start, -1)))
         dear, previous = _shortest(index, cells, cost, root)
         # Along the paths, not the shortest way: so that, in a loop, the farthest cells are where the paths part.
-        along = _lengths(cells, previous, np.argsort(dear)[: part.sum()])
+        order = np.argsort(dear)[: part.sum()]
+        along = _lengths(cells, previous, order)
         for tip in np.flatnonzero(part)[np.argsort(-along[part])]:
             if covered[tip] > 0:
                 continue
@@ -226,9 +227,8 @@ def voxel_paths(index, cells, wall, step):
                 paths[facing][2] = len(paths)
             paths.append([chain, parent, facing])
             tips.append(tip)
-        order = np.argsort(dear)[: part.sum()].astype(np.int32)
         while True:
-            one, two = _meeting(index, cells, order, previous, dear, owner, wall / step)
+            one, two = _meeting(index, cells, order, previous, dear, along, owner, wall / step)
             if one < 0:
                 break
             for tip, other in ((one, 1), (two, -1)):
@@ -244,23 +244,20 @@ def voxel_paths(index, cells, wall, step):
 
 
 @njit(cache=True, nogil=True)
-def _meeting(index, cells, order, previous, dear, owner, wall):
+def _meeting(index, cells, order, previous, dear, along, owner, wall):
     """Return two neighbours between which a way round a hole, that no path takes, is closed, or -1, -1.
 
     Such a way leaves the paths at places farther apart than the lumens there are wide, and between these lumens it is
     at least as long as a branch. The cheapest one goes through the middle of its vessel.
     """
     leave = np.full(len(cells), -1, np.int32)
-    length = np.zeros(len(cells))
     least = np.inf
     one = two = -1
     for i in order:
         if owner[i] >= 0:
             leave[i] = i
         elif previous[i] >= 0:
-            way = cells[i] - cells[previous[i]]
             leave[i] = leave[previous[i]]
-            length[i] = length[previous[i]] + np.sqrt((way * way).sum())
     for i in order:
         a = leave[i]
         if a < 0 or owner[i] >= 0:
@@ -277,7 +274,8 @@ def _meeting(index, cells, order, previous, dear, owner, wall):
                     if price >= least:
                         continue
                     width = wall[a] + wall[b]
-                    if length[i] + length[j] - width < 1.5 * width or min(wall[i], wall[j]) < 1:
+                    length = along[i] - along[a] + along[j] - along[b]
+                    if length < 2.5 * width or min(wall[i], wall[j]) < 1:
                         continue
                     apart = 0.0
                     for k in range(3):
