@@ -14,8 +14,8 @@ from m2i_ros.geometry import apply, perturb
 from m2i_ros.registration import RegistrationSettings
 from m2i_ros.registration.contour import ContourSurface
 from m2i_ros.registration.refine import Prior, refine
-from m2i_ros.registration.search import best_shifts
-from m2i_ros.registration.tracker import CAPTURE_SCALES, FINE_SCALES, SEARCH_SCALES
+from m2i_ros.registration.search import CAPTURE_SCALES, FINE_SCALES, SEARCH_SCALES
+from m2i_ros.registration.starts import best_shifts
 from m2i_ros.registration.uncertainty import isotropic, ray_basis
 from m2i_ros.registration.view import view_of
 

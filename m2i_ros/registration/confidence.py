@@ -13,6 +13,7 @@ from m2i_ros.registration.uncertainty import projected_error
 RIVAL_DISTANCE = 3.0  # accept_mm apart in the picture: beyond that a pose is another basin
 RIVAL_FROM = 0.8  # of the best overlap: another basin that reaches less is no rival
 MIN_EXPLAINED = 0.5  # of the model's contour; with less, contrast fills a part only
+MAX_STRAIN = 4.0  # standard deviations: where the anatomy is further elsewhere in a kept view, something moved
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Confidence:
 
 _confidence = Confidence.shipped()
 
+DISAGREEMENT = Judgement(False, 0.0, 'the second view does not agree')
+
 
 def judge(evidence, settings):
     """Return the `Judgement` of a pose with this `Evidence`: accepted from `settings.accept_probability` on."""
@@ -96,6 +99,17 @@ def judge(evidence, settings):
         'another pose explains the picture as well',
     )[_confidence.worst(evidence)]
     return Judgement(False, probability, f'probability {probability:.2f}: {words}')
+
+
+def judge_fit(fit, points, camera, settings, rival=0.0):
+    """Return the `Evidence` of a `Fit`, of the first view, and its `Judgement`, in which all views must agree.
+
+    points, camera, rival: as for `evidence_of`.
+    """
+    evidence = evidence_of(fit, points, camera, rival)
+    if fit.agreement <= MIN_EXPLAINED or fit.strain > MAX_STRAIN:
+        return evidence, DISAGREEMENT
+    return evidence, judge(evidence, settings)
 
 
 def judge_held(error_mm, settings):

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from m2i_ros.geometry import apply
 from m2i_ros.model.projection import silhouette
-from m2i_ros.registration.search import best_shifts
+from m2i_ros.registration.starts import best_shifts
 
 SIDE = 128  # pixels of the longer side at which pictures are matched
 BLURS = (3.0, 1.0)  # pixels, in turn: wide first, so that what lies beside its vessel is drawn to it

@@ -1,151 +1,173 @@
-"""The search for a first pose: many starts, each shifted in the picture to where it overlaps the mask best."""
+"""The search for a first pose: many starts, the best of them refined, judged, and where none is sure, more about it."""
 
-import cv2
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
-from numba import njit
-from scipy.special import ndtri
 
-from m2i_ros.geometry import apply, rotation_matrix
-from m2i_ros.model.projection import fill_silhouette, project_vertices
+from m2i_ros.geometry import apply, inverse
+from m2i_ros.registration.confidence import (
+    RIVAL_DISTANCE,
+    Evidence,
+    Judgement,
+    distance_mm,
+    judge_fit,
+    points_in_view,
+)
+from m2i_ros.registration.contour import ContourSurface
+from m2i_ros.registration.refine import Fit, Prior, refine
+from m2i_ros.registration.starts import PriorProposer, best_depths, best_shifts
+from m2i_ros.registration.uncertainty import turned
 
-# What overlaps is model and mask, each a pixel wider all round: at this size a vessel may be as thin as a pixel.
-WIDER = np.ones((3, 3), np.uint8)
+# Distances above which contours count little, in pixels of the view they are taken in.
+CAPTURE_SCALES = (7.5,)  # quarter-size
+SEARCH_SCALES = (6.0, 2.5)  # half-size
+FINE_SCALES = (5.0, 2.0)  # full, and from one frame to the next
+MATCHED = 8  # starts that a matching network moves
+CANDIDATES = 8  # starts that are refined at a quarter of the size
+FINALISTS = 2  # of these, refined further
+SURE = 0.9  # probability of a pose from which on no other round is worth its time
 
 
-class PriorProposer:
-    """Proposes starts drawn from a `refine.Prior`: its pose first, then others at the density of the covariance.
+@dataclass(frozen=True)
+class Found:
+    """The best pose of a search: its `Fit`, the `Prior` that held it, the model points (N, 3) in the first view, and
+    what is to be thought of it."""
 
-    A proposer is anything callable as `proposer(count) -> (N, 4, 4)` poses; a network that looks at the picture can be
-    another.
+    fit: Fit
+    prior: Prior
+    points: np.ndarray
+    evidence: Evidence
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Views of one size, and how a pose is refined in them."""
+
+    views: tuple
+    surface: ContourSurface
+    scales: tuple
+
+    def fit(self, T_image_model, prior):
+        """Return the `Fit` from a pose (4, 4)."""
+        return refine(self.surface, self.views, T_image_model, prior, self.scales)
+
+    def fits(self, poses, pool):
+        """Return the `Fit`s from poses ((4, 4), `Prior`), each with its prior, the one of the least cost first."""
+        for view in self.views:
+            view.contour  # noqa: B018 (found now, before threads part that would each do it)
+        return sorted(pool.map(lambda pair: (self.fit(*pair), pair[1]), poses), key=_cost)
+
+
+class Search:
+    """Finds a model in views, the first one in front, from where it may stand.
+
+    surface, coarse: the model's `ContourSurface`, and one of fewer faces for small views. centre: (3,) of the model,
+    metres. matcher: a `Matcher`, which moves the best starts once before they are refined, or None.
+    Same views, same answers.
     """
 
-    def __init__(self, prior):
-        self.prior = prior
+    def __init__(self, surface, coarse, centre, matcher=None):
+        self._surface = surface
+        self._coarse = coarse
+        self._centre = centre
+        self._matcher = matcher
 
-    def __call__(self, count):
-        xi = _normal_sequence(count) @ _square_root(self.prior.covariance).T
-        poses = np.tile(self.prior.T_image_model, (count, 1, 1))
-        poses[:, :3, :3] = rotation_matrix(xi[:, 3:]) @ poses[:, :3, :3]
-        poses[:, :3, 3] += xi[:, :3]
-        return poses
+    def find(self, views, priors, rounds, settings):
+        """Return what is `Found`, and why nothing is where that is None.
 
+        priors: `Prior`s, where the first starts are drawn. rounds: of starts, at most: the next ones are drawn about
+        the best pose so far.
+        """
+        around = [(prior, prior) for prior in priors]
+        quarter, half, whole = self._stages(views)
+        poses, best = [], None
+        # Two side by side: nearly all of the time goes into compiled loops.
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(rounds):
+                overlap, starts = self._starts(views, around, settings)
+                if best is None and overlap < settings.min_overlap:
+                    return None, f'no start overlaps the vessels by more than {100 * overlap:.0f}%'
+                candidates = _poses(quarter.fits(starts[:CANDIDATES], pool))
+                finalists = whole.fits(_poses(half.fits(candidates[:FINALISTS], pool)), pool)
+                before, best = best, min(finalists if best is None else [best, *finalists], key=_cost)
+                fit, prior = best
+                poses += [T for T, _ in _poses(finalists)]
+                points = points_in_view(self._surface, fit.T_image_model, views[0])
+                rival = self._rival(fit.T_image_model, poses, points, views, half.views, settings)
+                evidence, judgement = judge_fit(fit, points, views[0].camera, settings, rival)
+                if best is before or judgement.probability >= max(SURE, settings.accept_probability):
+                    break
+                # A wrong pose leaves so much unexplained that it is doubted, and is yet nearer than its start was.
+                T = fit.T_image_model
+                around = [(Prior(T, turned(prior.covariance, T @ inverse(prior.T_image_model))), prior)]
+        return Found(fit, prior, points, evidence, judgement), ''
 
-def _square_root(covariance):
-    """Return L (6, 6) with L @ L.T == covariance, which may be singular."""
-    values, vectors = np.linalg.eigh(covariance)
-    return vectors * np.sqrt(np.maximum(values, 0.0))
+    def nearer(self, views, T_image_model, prior):
+        """Return a pose (4, 4) refined in the views made small: nearer to where it belongs, not yet there."""
+        for stage in self._stages(views)[:2]:
+            T_image_model = stage.fit(T_image_model, prior).T_image_model
+        return T_image_model
 
+    def _stages(self, views):
+        """Return the `_Stage`s from afar to the pose: at a quarter, half and all of the views' size."""
+        half = tuple(view.reduced(0.5) for view in views)
+        quarter = tuple(view.reduced(0.5) for view in half)
+        return (
+            _Stage(quarter, self._coarse, CAPTURE_SCALES),
+            _Stage(half, self._surface, SEARCH_SCALES),
+            _Stage(views, self._surface, FINE_SCALES),
+        )
 
-def _normal_sequence(count):
-    """Return (count, 6) standard normal points of low discrepancy, the first one zero (Roberts 2018, R-sequence)."""
-    ratio = 2.0
-    for _ in range(30):
-        ratio = (1 + ratio) ** (1 / 7)
-    steps = ratio ** -np.arange(1, 7)
-    return ndtri((0.5 + np.arange(count)[:, None] * steps) % 1.0)
+    def _rival(self, T, poses, points, views, half, settings):
+        """Return the best overlap of poses in other basins than T, as a share of T's own; 0 where there are none."""
+        distances = [
+            max(distance_mm(view.T_view_image @ T, view.T_view_image @ other, points, view.camera) for view in views)
+            for other in poses
+        ]
+        far = RIVAL_DISTANCE * settings.accept_mm
+        overlaps = [self._overlap(half, other) for other, distance in zip(poses, distances) if distance > far]
+        return max(overlaps, default=0.0) / max(self._overlap(half, T), 1e-6)
 
+    def _overlap(self, views, T):
+        """Return the mean overlap (Dice) of the projected model with the vessels over views."""
+        return sum(view.overlap(self._surface, T)[0] for view in views) / len(views)
 
-def best_shifts(surface, poses, view, limit):
-    """Return poses (N, 4, 4), each shifted in plane to its best overlap with the mask, and the overlaps (N,).
+    def _starts(self, views, around, settings):
+        """Return the best overlap of all starts, shifted in plane, and the starts (pose, prior), the best first.
 
-    surface: vertices and faces. poses: (N, 4, 4). view: a small `View`, the first. limit: its pixels; larger shifts are
-    not considered.
-    """
-    camera = view.camera
-    overlap, rows, columns = _overlaps(surface, poses, view, limit)
-    best = overlap.reshape(len(poses), -1).argmax(axis=1)
-    shifts = np.column_stack([columns[best % len(columns)], rows[best // len(columns)]])
+        In plane of the first view; then, where there is another, along the first one's rays. around: pairs of `Prior`s:
+        where starts are drawn, and what holds them when they are refined.
+        """
+        small = [view.reduced(0.125) for view in views]
+        found = []
+        for region, prior in around:
+            starts = PriorProposer(region)(max(1, settings.starts // len(around)))
+            depth = max(apply(region.T_image_model, self._centre)[2], 0.1)
 
-    shifted = poses.copy()
-    depth = poses[:, 2, :3] @ surface.vertices.mean(axis=0) + poses[:, 2, 3]
-    shifted[:, 0, 3] += shifts[:, 0] * depth / camera.fx
-    shifted[:, 1, 3] += shifts[:, 1] * depth / camera.fy
-    return shifted, overlap.reshape(len(poses), -1).max(axis=1)
+            def placed(poses, depth=depth):
+                limit = 2.5 * settings.prior_in_plane * small[0].camera.fy / depth
+                poses, overlaps = best_shifts(self._coarse, poses, small[0], limit)
+                for view in small[1:]:
+                    poses, others = best_depths(self._coarse, poses, view, 2.5 * settings.prior_depth)
+                    overlaps = (overlaps + others) / 2
+                return poses, overlaps
 
-
-def best_depths(surface, poses, view, limit):
-    """Return poses (N, 4, 4), each moved along its ray to its best overlap with another view's mask, and the overlaps.
-
-    The ray is the first view's through the model's centre. poses: as the first view has them. view: a small `View`,
-    another one. limit: metres.
-    """
-    camera, T = view.camera, view.T_view_image
-    overlap, rows, columns = _overlaps(surface, T @ poses, view, np.inf)
-    centre = surface.vertices.mean(axis=0)
-    steps = np.linspace(-limit, limit, 101)
-    moved, best_overlaps = poses.copy(), np.empty(len(poses))
-    for pose, own, index in zip(moved, overlap, range(len(poses))):
-        at = apply(pose, centre)
-        ray = at / np.linalg.norm(at)
-        pixels = camera.project(apply(T, at + steps[:, None] * ray)) - camera.project(apply(T, at))
-        with np.errstate(invalid='ignore'):
-            near = (np.abs(pixels) <= (columns[-1], rows[-1])).all(axis=1)
-        column, row = np.round(pixels[near]).astype(int).T
-        along = own[row - rows[0], column - columns[0]]
-        best = along.argmax()
-        # Steps that share a pixel overlap alike: the nearest of them.
-        best = np.flatnonzero(along == along[best])[np.abs(steps[near][along == along[best]]).argmin()]
-        pose[:3, 3] += steps[near][best] * ray
-        best_overlaps[index] = along[best]
-    return moved, best_overlaps
-
-
-def _overlaps(surface, poses, view, limit):
-    """Return overlaps (N, R, C) of shifted silhouettes with a view's mask, and the shifts: rows (R,), columns (C,).
-
-    poses: (N, 4, 4) in the view's own frame. limit: pixels; shifts go from -limit to limit, at most half a picture.
-
-    The overlap is Dice's coefficient of both, each dilated by `WIDER`, within the valid part of the picture: in [0, 1].
-    The silhouette is drawn on a canvas twice as wide.
-    """
-    camera, (height, width) = view.camera, view.mask.shape
-    mask = cv2.dilate(view.mask, WIDER) * view.valid
-    pad_y, pad_x = height // 2, width // 2
-    reach_y, reach_x = int(min(pad_y, limit)), int(min(pad_x, limit))
-    margin = pad_x + reach_x
-    # Sums along each row, so that a row of the silhouette takes two of them: of contrast, and of the valid part.
-    sums = np.zeros((2, height, width + 2 * margin + 1), np.int32)
-    for out, picture in zip(sums, (mask, view.valid)):
-        np.cumsum(np.pad(picture, ((0, 0), (margin, margin))), axis=1, dtype=np.int32, out=out[:, 1:])
-
-    shape = (height + 2 * pad_y, width + 2 * pad_x)
-    overlaps = np.empty((len(poses), 2 * reach_y + 1, 2 * reach_x + 1), np.float32)
-    vessel = mask.sum() / 255
-    for T, overlap in zip(poses, overlaps):
-        uvz = project_vertices(surface.vertices, T, camera.fx, camera.fy, camera.cx + pad_x, camera.cy + pad_y)
-        picture = np.zeros(shape, np.uint8)
-        fill_silhouette(uvz, surface.faces, *surface.edges, picture)
-        common, visible = _common(cv2.dilate(picture, WIDER), sums, pad_y, reach_y, reach_x)
-        np.divide(2 / 255 * common, np.maximum(visible, 1) + vessel, out=overlap)
-    return overlaps, np.arange(-reach_y, reach_y + 1), np.arange(-reach_x, reach_x + 1)
+            poses, overlaps = placed(starts)
+            if self._matcher:
+                near = np.argsort(-overlaps)[:MATCHED]
+                moved, _ = self._matcher(views[0].reduced(0.25), self._surface, poses[near])
+                moved, moved_overlaps = placed(moved)
+                poses, overlaps = np.concatenate([poses, moved]), np.concatenate([overlaps, moved_overlaps])
+            found += [(overlap, T, prior) for T, overlap in zip(poses, overlaps)]
+        found.sort(key=lambda item: -item[0])
+        return found[0][0], [(T, prior) for _, T, prior in found]
 
 
-@njit(cache=True, nogil=True)
-def _common(picture, sums, pad, reach_y, reach_x):
-    """Return (2, R, C) int32: what shifted silhouettes have in common with two pictures.
+def _cost(pair):
+    return pair[0].cost
 
-    picture: (H, W) uint8, the silhouette, 0 or not, `pad` rows higher than the pictures above and below. sums:
-    (2, rows, S), of the pictures along their rows, which begin where a shift of -reach_x brings the silhouette's.
-    """
-    rows, columns = 2 * reach_y + 1, 2 * reach_x + 1
-    out = np.zeros((2, rows, columns), np.int32)
-    for y in range(picture.shape[0]):
-        first, last = max(-reach_y, pad - y), min(reach_y, pad - y + sums.shape[1] - 1)
-        right = 0
-        while right < picture.shape[1]:
-            left = right
-            while left < picture.shape[1] and picture[y, left] == 0:
-                left += 1
-            right = left
-            while right < picture.shape[1] and picture[y, right] != 0:
-                right += 1
-            if left == right:
-                break
-            for which in range(2):
-                for shift in range(first, last + 1):
-                    to = out[which, shift + reach_y]
-                    begin = sums[which, y + shift - pad, left : left + columns]
-                    end = sums[which, y + shift - pad, right : right + columns]
-                    for x in range(len(to)):
-                        to[x] += end[x] - begin[x]
-    return out
+
+def _poses(fits):
+    return [(fit.T_image_model, prior) for fit, prior in fits]

@@ -20,7 +20,7 @@ class RegistrationSettings:
     frames, and without contrast it finds nothing again and again.
     starts: poses tried in a search, from each place to start from.
     min_vessel_fraction: share of the valid picture that must be vessel before a search is worth its time.
-    min_overlap: overlap of the best start with the vessels (`search.best_shifts`) below which a search ends early:
+    min_overlap: overlap of the best start with the vessels (`starts.best_shifts`) below which a search ends early:
     without contrast what is found are edges here and there, and refining starts on them takes time for nothing.
     min_contrast: share of the projected model that must be vessel to track it; below, contrast counts as gone.
     max_filling: relative growth of the vessel area per second above which contrast counts as still filling in; the

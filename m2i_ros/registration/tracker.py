@@ -1,6 +1,5 @@
 """The registration from frame to frame: what is believed, and when it no longer is."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import cv2
@@ -9,12 +8,9 @@ import numpy as np
 from m2i_ros.geometry import apply, inverse, is_rigid, pose_difference, rigid, rotation_angle
 from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.confidence import (
+    DISAGREEMENT,
     MIN_EXPLAINED,
-    RIVAL_DISTANCE,
-    Judgement,
-    distance_mm,
-    evidence_of,
-    judge,
+    judge_fit,
     judge_held,
     millimetres_per_pixel,
     points_in_view,
@@ -27,51 +23,22 @@ from m2i_ros.registration.motion import Motion
 from m2i_ros.registration.no_model import NO_MODEL
 from m2i_ros.registration.refine import Prior, refine
 from m2i_ros.registration.result import Registration, State
-from m2i_ros.registration.search import PriorProposer, best_depths, best_shifts
+from m2i_ros.registration.search import FINE_SCALES, Search
 from m2i_ros.registration.settings import RegistrationSettings
-from m2i_ros.registration.uncertainty import isotropic
+from m2i_ros.registration.starts import best_shifts
+from m2i_ros.registration.uncertainty import isotropic, turned
 from m2i_ros.registration.view import view_of
 
-# Distances above which contours count little, in pixels of the view they are taken in.
-CAPTURE_SCALES = (7.5,)  # quarter-size
-SEARCH_SCALES = (6.0, 2.5)  # half-size
-FINE_SCALES = (5.0, 2.0)  # full, and from one frame to the next
 TRACK_STEPS = 1, 2  # at most, at these: from one frame to the next it is not far
 COARSE_FACES = 1000  # of the surface that is drawn where pixels are large
 MOVE_DOUBT = 0.05  # of a motion of C-arm or table that was announced: it is known from worn encoders and a clock
-MATCHED = 8  # starts that a matching network moves
-CANDIDATES = 8  # starts that a search refines at a quarter of the size
-FINALISTS = 2  # of these, refined further
 ROUNDS = 3  # of starts, at most: the next ones about the best pose so far
 STEADY = 0.1  # growth of the vessels' area per second, as a share, below which a search takes more than one round
-SURE = 0.9  # probability of a pose from which on no other round is worth its time
 FIRST_SPEED = 0.03  # metres per second taken for the anatomy's until it is measured: a heart's
 SPEED_MEMORY = 1.0  # seconds: a breath is slower, but a change of speed should be noticed
-MAX_STRAIN = 4.0  # standard deviations: where the anatomy is further elsewhere in a kept view, something moved
 MAX_APART = 5.0  # standard deviations of the first view's own pose from that with a kept one
 WELL = 0.8  # of the model's contour explained: such a picture is worth keeping
 REACH = 3  # pixels of the quarter-size view by which a vessel may move between frames and still count as contrast
-
-DISAGREEMENT = Judgement(False, 0.0, 'the second view does not agree')
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """Views of one size, and how a pose is refined in them."""
-
-    views: tuple
-    surface: ContourSurface
-    scales: tuple
-
-    def fit(self, T_image_model, prior):
-        """Return the `Fit` from a pose (4, 4)."""
-        return refine(self.surface, self.views, T_image_model, prior, self.scales)
-
-    def fits(self, poses, pool):
-        """Return the `Fit`s from poses ((4, 4), `Prior`), each with its prior, the one of the least cost first."""
-        for view in self.views:
-            view.contour  # noqa: B018 (found now, before threads part that would each do it)
-        return sorted(pool.map(lambda pair: (self.fit(*pair), pair[1]), poses), key=_cost)
 
 
 @dataclass(frozen=True)
@@ -117,6 +84,7 @@ class Registrar:
         self._model = model
         self._surface = None if model is None else ContourSurface.from_model(model)
         self._coarse = None if model is None else ContourSurface.from_model(model, COARSE_FACES)
+        self._finder = None if model is None else Search(self._surface, self._coarse, model.centroid, self._matcher)
         self._deformable = None  # made when first wanted
         self.reset()
 
@@ -229,7 +197,7 @@ class Registrar:
             return
         T = inverse(T_fixed_image) @ before
         self.motion.carry(T)
-        self._initial = (T @ self._initial[0], _turned(self._initial[1], T))
+        self._initial = (T @ self._initial[0], turned(self._initial[1], T))
         if self._last_prior is not None:
             self._last_prior = self._moved(self._last_prior, T)
         if self._track is not None:
@@ -242,7 +210,7 @@ class Registrar:
             apply(T, self._model.centroid) - apply(prior.T_image_model, self._model.centroid)
         )
         doubt = isotropic(T, self._model.centroid, MOVE_DOUBT * rotation_angle(T_new_old), way, way)
-        return Prior(T, _turned(prior.covariance, T_new_old) + doubt)
+        return Prior(T, turned(prior.covariance, T_new_old) + doubt)
 
     def _filling(self, view, elapsed):
         """Return the relative growth of the vessel area per second since the last frame, and keep the area."""
@@ -285,89 +253,14 @@ class Registrar:
 
     def _attempt(self, full, stamp, rounds):
         """Return the `Registration` that a search finds in these views, in so many rounds of starts at most."""
-        s = self.settings
         priors = [self._initial_prior()] + ([self._broad(self._last_prior.T_image_model)] if self._last_prior else [])
-        around = [(prior, prior) for prior in priors]
-        quarter, half, whole = self._stages(full)
-        poses, best = [], None
-        # Two side by side: nearly all of the time goes into compiled loops.
-        with ThreadPoolExecutor(2) as pool:
-            for _ in range(rounds):
-                overlap, starts = self._starts(full, around)
-                if best is None and overlap < s.min_overlap:
-                    reason = f'no start overlaps the vessels by more than {100 * overlap:.0f}%'
-                    return Registration(State.SEARCHING, reason=reason)
-                candidates = _poses(quarter.fits(starts[:CANDIDATES], pool))
-                finalists = whole.fits(_poses(half.fits(candidates[:FINALISTS], pool)), pool)
-                before, best = best, min(finalists if best is None else [best, *finalists], key=_cost)
-                fit, prior = best
-                poses += [T for T, _ in _poses(finalists)]
-                points = points_in_view(self._surface, fit.T_image_model, full[0])
-                rival = self._rival(fit.T_image_model, poses, points, full, half.views)
-                evidence, judgement = self._judge(fit, points, full[0].camera, rival)
-                if best is before or judgement.probability >= max(SURE, s.accept_probability):
-                    break
-                # A wrong pose leaves so much unexplained that it is doubted, and is yet nearer than its start was.
-                T = fit.T_image_model
-                around = [(Prior(T, _turned(prior.covariance, T @ inverse(prior.T_image_model))), prior)]
-        if judgement.accepted and full[-1].age and self._contradicts(full[0], fit, prior):
+        found, nothing = self._finder.find(full, priors, rounds, self.settings)
+        if found is None:
+            return Registration(State.SEARCHING, reason=nothing)
+        judgement = found.judgement
+        if judgement.accepted and full[-1].age and self._contradicts(full[0], found.fit, found.prior):
             judgement = DISAGREEMENT
-        return self._report(fit, evidence, judgement, full[0], points, stamp, State.SEARCHING)
-
-    def _stages(self, full):
-        """Return the `_Stage`s from afar to the pose: at a quarter, half and all of the views' size."""
-        half = tuple(view.reduced(0.5) for view in full)
-        quarter = tuple(view.reduced(0.5) for view in half)
-        return (
-            _Stage(quarter, self._coarse, CAPTURE_SCALES),
-            _Stage(half, self._surface, SEARCH_SCALES),
-            _Stage(full, self._surface, FINE_SCALES),
-        )
-
-    def _rival(self, T, poses, points, full, half):
-        """Return the best overlap of poses in other basins than T, as a share of T's own; 0 where there are none."""
-        distances = [
-            max(distance_mm(view.T_view_image @ T, view.T_view_image @ other, points, view.camera) for view in full)
-            for other in poses
-        ]
-        far = RIVAL_DISTANCE * self.settings.accept_mm
-        overlaps = [self._overlap(half, other) for other, distance in zip(poses, distances) if distance > far]
-        return max(overlaps, default=0.0) / max(self._overlap(half, T), 1e-6)
-
-    def _overlap(self, views, T):
-        """Return the mean overlap (Dice) of the projected model with the vessels over views."""
-        return sum(view.overlap(self._surface, T)[0] for view in views) / len(views)
-
-    def _starts(self, full, around):
-        """Return the best overlap of all starts, shifted in plane, and the starts (pose, prior), the best first.
-
-        In plane of the first view; then, where there is another, along the first one's rays. around: pairs of `Prior`s:
-        where starts are drawn, and what holds them when they are refined.
-        """
-        s = self.settings
-        small = [view.reduced(0.125) for view in full]
-        found = []
-        for region, prior in around:
-            starts = PriorProposer(region)(max(1, s.starts // len(around)))
-            depth = max(apply(region.T_image_model, self._model.centroid)[2], 0.1)
-
-            def placed(poses, depth=depth):
-                limit = 2.5 * s.prior_in_plane * small[0].camera.fy / depth
-                poses, overlaps = best_shifts(self._coarse, poses, small[0], limit)
-                for view in small[1:]:
-                    poses, others = best_depths(self._coarse, poses, view, 2.5 * s.prior_depth)
-                    overlaps = (overlaps + others) / 2
-                return poses, overlaps
-
-            poses, overlaps = placed(starts)
-            if self._matcher:
-                near = np.argsort(-overlaps)[:MATCHED]
-                moved, _ = self._matcher(full[0].reduced(0.25), self._surface, poses[near])
-                moved, moved_overlaps = placed(moved)
-                poses, overlaps = np.concatenate([poses, moved]), np.concatenate([overlaps, moved_overlaps])
-            found += [(overlap, T, prior) for T, overlap in zip(poses, overlaps)]
-        found.sort(key=lambda item: -item[0])
-        return found[0][0], [(T, prior) for _, T, prior in found]
+        return self._report(found.fit, found.evidence, judgement, full[0], found.points, stamp, State.SEARCHING)
 
     # Tracking
 
@@ -395,10 +288,7 @@ class Registrar:
                 return self._hold(full[0], stamp, 'contrast gone')
             # What jumped was not foretold: where it was before says little of how it stands now.
             prior = self._broad(shifted[0])
-            nearer = shifted[0]
-            for stage in self._stages(full)[:2]:
-                nearer = stage.fit(nearer, prior).T_image_model
-            again = self._fit(full, nearer, prior)
+            again = self._fit(full, self._finder.nearer(full, shifted[0], prior), prior)
             if gone or again[3].probability > judgement.probability:
                 fit, points, evidence, judgement = again
                 if judgement.accepted:
@@ -422,14 +312,7 @@ class Registrar:
         # and Uhlmann 1997): it is true whatever the correlation.
         fit = replace(fit, covariance=2 * fit.covariance)
         points = points_in_view(self._surface, fit.T_image_model, full[0])
-        return fit, points, *self._judge(fit, points, full[0].camera)
-
-    def _judge(self, fit, points, camera, rival=0.0):
-        """Return the `Evidence` of a fit, of the first view, and its `Judgement`, in which all views must agree."""
-        evidence = evidence_of(fit, points, camera, rival)
-        if fit.agreement <= MIN_EXPLAINED or fit.strain > MAX_STRAIN:
-            return evidence, DISAGREEMENT
-        return evidence, judge(evidence, self.settings)
+        return fit, points, *judge_fit(fit, points, full[0].camera, self.settings)
 
     def _contradicts(self, view, fit, prior):
         """Return whether the first view by itself has the pose elsewhere than a `Fit` with a kept one has it.
@@ -533,22 +416,6 @@ class Registrar:
         )
 
 
-def _cost(pair):
-    return pair[0].cost
-
-
-def _poses(fits):
-    return [(fit.T_image_model, prior) for fit, prior in fits]
-
-
 def _area(view):
     """Return the share of the valid picture that is vessel."""
     return np.count_nonzero((view.mask >> 7).view(bool)) / max(np.count_nonzero(view.valid), 1)
-
-
-def _turned(covariance, T_new_old):
-    """Return a covariance (6, 6), or None, in the axes of a new image frame, the pivot carried along."""
-    if covariance is None:
-        return None
-    R = np.kron(np.eye(2), T_new_old[:3, :3])
-    return R @ covariance @ R.T

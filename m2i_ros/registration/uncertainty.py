@@ -43,6 +43,14 @@ def isotropic(T_image_model, centre, rotation, in_plane, depth):
     return A @ covariance @ A.T
 
 
+def turned(covariance, T_new_old):
+    """Return a covariance (6, 6), or None, in the axes of a new image frame, the pivot carried along."""
+    if covariance is None:
+        return None
+    R = np.kron(np.eye(2), T_new_old[:3, :3])
+    return R @ covariance @ R.T
+
+
 def projected_error(covariance, T_image_model, points, camera):
     """Return the root mean square error in pixels of projected model points (N, 3) that a covariance predicts.
 

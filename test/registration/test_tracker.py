@@ -10,6 +10,7 @@ from trees import ILIAC, ray_cast, tree
 from m2i_ros.geometry import Camera, CArm, apply, inverse, perturb, rigid
 from m2i_ros.model.projection import silhouette
 from m2i_ros.registration import Registrar, RegistrationSettings, State
+from m2i_ros.registration.search import Search
 from m2i_ros.segmentation import Contrast, VesselMask
 
 SELECTIVE = 240  # the row below which no contrast comes
@@ -350,8 +351,8 @@ def test_while_contrast_fills_in_a_search_that_is_not_sure_leaves_it_at_one_roun
     other = np.zeros((512, 512), np.uint8)
     other[60:460:40] = other[61:460:40] = 255
     registrar.register(vessels(np.where(np.arange(512)[:, None] < 240, other, 0).astype(np.uint8)), camera, 0.0)
-    calls, starts = [], registrar._starts
-    monkeypatch.setattr(registrar, '_starts', lambda *given: calls.append(given) or starts(*given))
+    calls, starts = [], Search._starts
+    monkeypatch.setattr(Search, '_starts', lambda *given: calls.append(given) or starts(*given))
     assert not registrar.register(vessels(other), camera, seconds).accepted
     assert (len(calls) == 1) if rounds == 1 else (len(calls) >= rounds)
 

@@ -14,7 +14,7 @@ from m2i_ros.geometry import Camera, CArm, apply, inverse, perturb, rigid
 from m2i_ros.registration import Registrar, State
 from m2i_ros.registration.contour import ContourSurface
 from m2i_ros.registration.refine import Prior, _add, _Problem, _pull, refine
-from m2i_ros.registration.search import best_depths, best_shifts
+from m2i_ros.registration.starts import best_depths, best_shifts
 from m2i_ros.registration.uncertainty import isotropic
 from m2i_ros.registration.view import SecondView, View
 from m2i_ros.segmentation.vessel_mask import VesselMask

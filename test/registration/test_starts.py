@@ -11,7 +11,7 @@ from m2i_ros.geometry import apply, perturb, pose_difference
 from m2i_ros.model.projection import silhouette
 from m2i_ros.registration.contour import ContourSurface
 from m2i_ros.registration.refine import Prior
-from m2i_ros.registration.search import PriorProposer, _overlaps, best_shifts
+from m2i_ros.registration.starts import PriorProposer, _overlaps, best_shifts
 from m2i_ros.registration.uncertainty import isotropic
 from m2i_ros.registration.view import View
 
