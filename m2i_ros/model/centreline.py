@@ -89,9 +89,11 @@ def _joined(paths, wall):
         line = _unjumped(line, wall)
         joint = None
         if parent >= 0:
-            line = _led_back(line, lines[parent][0], wall)
-            joint = _joint(line, lines, parent, wall)
-            line = np.vstack([lines[parent][0][joint[1]], line])
+            trunk = lines[parent][0]
+            leaves = int(np.linalg.norm(trunk - line[0], axis=1).argmin())
+            line = _led_back(line, trunk, trunk[leaves], wall)
+            joint = _joint(line, lines, parent, leaves, wall)
+            line = np.vstack([trunk[joint[1]], line])
         # Thin vessels bend on less than a millimetre.
         line = resampled(line, np.clip(wall_distances(line, wall), SPACING / 2, SPACING))
         if 0 <= facing < number and len(line) > 2:
@@ -198,10 +200,12 @@ def _unjumped(line, wall):
     return line
 
 
-def _led_back(line, trunk, wall):
+def _led_back(line, trunk, start, wall):
     """Return the line (N, 3) of a vessel that leaves a trunk (M, 3), without its way through the trunk's lumen: from
-    where its own wall begins to be seen, that is inside the trunk where it leaves that slowly."""
-    start = trunk[np.linalg.norm(trunk - line[0], axis=1).argmin()]
+    where its own wall begins to be seen, that is inside the trunk where it leaves that slowly.
+
+    start: (3,) the trunk's point that the path leaves.
+    """
     line = line[_exit(line, start, wall) :]
     if len(line) < 3:
         return line
@@ -285,10 +289,10 @@ def _led_on(line, wall):
     A path is cut off some radii before the vessel's end, which may bend or widen on them.
     """
     radii = wall_distances(line, wall)
-    near = arc_length(line[::-1])[::-1] <= radii
+    radius, near = _end_radius(line, radii, line[-1])
     # Before the end, its corner or an oblique cut's near side bends the line.
-    line = line[: max(int(np.flatnonzero(near & (radii >= 0.9 * radii[near].max()))[-1]) + 1, 2)]
-    radius = wall_distances(line[-1:], wall)[0]
+    last = max(int(np.flatnonzero(near & (radii >= 0.9 * radius))[-1]), 1)
+    line, radius = line[: last + 1], radii[last]
     left = arc_length(line[::-1])[::-1]
     direction = _unit(line[-1] - line[min(np.argmax(left <= max(radius, 2.5 * SPACING)), len(line) - 2)])
     step = _STEP_ON * radius
@@ -310,19 +314,18 @@ def _unit(vector):
     return vector / np.linalg.norm(vector)
 
 
-def _joint(line, lines, parent, wall):
+def _joint(line, lines, parent, leaves, wall):
     """Return where a line leaves its parent: (number of the line, number of the point on it).
 
     Inside the parent's lumen a path hugs the parent's middle, where its cost is least, before it turns off. The vessel
     itself points back to where it comes from: the point of the parent nearest to its prolongation.
     """
     parent_line = lines[parent][0]
-    at = int(np.linalg.norm(parent_line - line[0], axis=1).argmin())
-    at = _origin(line, parent_line, at, wall)
-    # What leaves at nearly the same place leaves at the same place: nearer than half of its own radius.
+    at = _origin(line, parent_line, leaves, wall)
+    # What leaves at nearly the same place leaves at the same place: nearer than its own radius.
     taken = np.array([j[1] for _, j in lines if j is not None and j[0] == parent], int)
     apart = np.linalg.norm(parent_line[taken] - parent_line[at], axis=1)
-    near = apart < 0.5 * np.median(wall_distances(line[: max(len(line) // 2, 1)], wall))
+    near = apart < np.median(wall_distances(line[: max(len(line) // 2, 1)], wall))
     return parent, taken[int(np.argmax(near))] if near.any() else at
 
 
