@@ -20,8 +20,7 @@ SPACING = 1e-3  # metres between centreline points
 
 _STEP_ON = 0.25  # radii, of a line led on to its vessel's end: it turns by no more than it can follow
 _LED_ON = 3.0  # radii: how far, at most; a path stops 1.7 before the corner of an end
-_NARROWS = 0.85  # of the radius, in a step: an aneurysm narrows so fast, a ball before the end shrinks faster
-_END_SEEN = 0.75  # of the radius: a ball that has shrunk so much has met the end; one that grew as much left the vessel
+_NARROWS = 0.8  # of the radius, in a step: a ball shrinks faster where it has met the end, grows faster outside
 
 _WALL_THERE = 0.85  # share of a round wall that makes a lumen the vessel's own: a twig takes two of its 16 sectors
 _OWN_WITHIN = 6.0  # radii from its ostium: a vessel whose wall is not round by then is not to be told by it
@@ -302,9 +301,9 @@ def _led_on(line, wall):
         guess = (points[-1] + step * direction)[None]
         place = middles(guess, direction[None], side[None], np.cross(direction, side)[None], wall, 0.2)
         ball = wall_distances(place, wall)[0]
-        if not _END_SEEN * radius < ball < radius / _END_SEEN:
+        if not _NARROWS * radius < ball < radius / _NARROWS:
             break
-        radius = max(ball, _NARROWS * radius)
+        radius = ball
         points.append(place[0])
         direction = _unit(direction + _unit(points[-1] - points[max(len(points) - 4, 0)]))  # one step alone is noise
     return np.vstack([line, points[1:]]) if len(points) > 1 else line, direction, radius
