@@ -18,6 +18,19 @@ from m2i_ros.model.wall import make_wall, middles, round_middles, trace, wall_di
 
 SPACING = 1e-3  # metres between centreline points
 
+_STEP_ON = 0.25  # radii, of a line led on to its vessel's end: it turns by no more than it can follow
+_LED_ON = 3.0  # radii: how far, at most; a path stops 1.7 before the corner of an end
+_NARROWS = 0.8  # of the radius, in a step: a ball shrinks faster where it has met the end, grows faster outside
+
+_WALL_THERE = 0.85  # share of a round wall that makes a lumen the vessel's own: a twig takes two of its 16 sectors
+_OWN_WITHIN = 6.0  # radii from its ostium: a vessel whose wall is not round by then is not to be told by it
+_AHEAD = 1.5  # radii over which a vessel's direction is taken: over fewer, its points' noise turns it
+_BLURRED = 4.0  # trunk's radii that a vessel is traced farther than its line says: smoothing blurs where they part
+_ROUGH = 0.5  # radii: a shorter shared lumen, or a smaller jump, is a rough wall
+_WIDER = 1.1  # radii: a lumen for two is wider than for one
+_SLOWLY = 2.0  # radii: what is traced for less leaves at a large angle, and the trace ends on the ostium's rim
+_PROLONGED = (0.5, 3.0)  # radii from an ostium: the stretch that tells where a vessel comes from, clear of the rim
+
 
 def extract_centreline(vertices, faces):
     """Return the `Centreline` of the vessels that a surface bounds.
@@ -49,7 +62,7 @@ def _paths(surface):
     index = np.full(grid.shape, -1, np.int32)
     index[tuple(cells.T)] = np.arange(len(cells), dtype=np.int32)
     points = origin + (cells + 0.5) * step
-    wall = surface.wall()
+    wall = surface.closed_wall()
     depth = depths(index, cells, points, wall, step)
 
     paths = []
@@ -75,9 +88,11 @@ def _joined(paths, wall):
         line = _unjumped(line, wall)
         joint = None
         if parent >= 0:
-            line = _led_back(line, lines[parent][0], wall)
-            joint = _joint(line, lines, parent, wall)
-            line = np.vstack([lines[parent][0][joint[1]], line])
+            trunk = lines[parent][0]
+            leaves = int(np.linalg.norm(trunk - line[0], axis=1).argmin())
+            line = _led_back(line, trunk, trunk[leaves], wall)
+            joint = _joint(line, lines, parent, leaves, wall)
+            line = np.vstack([trunk[joint[1]], line])
         # Thin vessels bend on less than a millimetre.
         line = resampled(line, np.clip(wall_distances(line, wall), SPACING / 2, SPACING))
         if 0 <= facing < number and len(line) > 2:
@@ -130,10 +145,16 @@ class _Surface:
         self.caps = np.zeros(len(faces), bool)  # grows as ends are found
 
     def wall(self):
-        """Return the `Wall` of the surface without caps."""
+        """Return the `Wall` of the surface without caps, openings left open."""
+        return self._wall(self.faces[~self.caps])
+
+    def closed_wall(self):
+        """Return the `Wall` of the surface with its caps, openings closed."""
+        return self._wall(self.closed_faces)
+
+    def _wall(self, faces):
         spacing = max(0.05e-3, np.sqrt(self.area.sum() / 200_000))
-        points = surface_samples(self.vertices, self.faces[~self.caps], spacing)
-        return make_wall(points, 5 * spacing)
+        return make_wall(surface_samples(self.closed_vertices, faces, spacing), 5 * spacing)
 
 
 def _tangents(line):
@@ -159,56 +180,70 @@ def _rounded(line, wall):
 def _unjumped(line, wall):
     """Return the line (N, 3) without jumps from the middle of a wide lumen to that of a vessel that leaves it slowly:
     led back from there as far as the vessel's own wall is to be seen."""
-    along, radii = arc_length(line), wall_distances(line, wall)
-    middle, share = round_middles(line, _tangents(line), radii, wall)
-    own = share > 0.85
+    along, radii, middle, own = _own_lumen(line, wall)
     kept = len(line)  # points that are where they were
     for begin in np.flatnonzero(own[1:] & ~own[:-1])[::-1] + 1:
-        if not 3 <= begin < kept:
-            continue
-        ahead = np.argmax((along >= along[begin] + 1.5 * radii[begin]) | (along == along[-1]))
-        back = line[begin] - line[min(ahead, kept - 1)]
-        if not back.any():
-            continue
         before = np.flatnonzero(own[:begin])
-        length = along[begin] - (along[before[-1]] if len(before) else 0)
-        if length < 0.5 * radii[begin]:  # no lumen is shared for so short a stretch
+        shared = along[begin] - (along[before[-1]] if len(before) else 0)
+        if not 3 <= begin < kept or shared < _ROUGH * radii[begin]:
             continue
-        traced = trace(middle[begin], back / np.linalg.norm(back), radii[begin], length + 4 * radii[begin], wall)
-        apart, nearest = cKDTree(line[:begin]).query(traced)
-        widens = wall_distances(line[nearest[-1:]], wall)[0] > 1.1 * radii[begin]
-        if apart.max() < 0.5 * radii[begin] or not widens:
+        trunk = line[:begin]
+        way, apart = _traced_back(line[:kept], begin, middle[begin], radii[begin], trunk, shared, wall)
+        nearest = np.linalg.norm(trunk - way[-1], axis=1).argmin()
+        width = wall_distances(trunk[nearest : nearest + 1], wall)[0]
+        if apart.max() < _ROUGH * radii[begin] or width < _WIDER * radii[begin]:
             continue
-        far = apart.argmax()
-        end = far + apart[far:].argmin()
-        piece = np.vstack([traced[end::-1], line[begin + 1 :]])
-        at = _origin(piece, line[:begin], nearest[end], wall)
-        kept = at + 1
-        line = np.vstack([line[:kept], piece])
+        way = np.vstack([way[::-1], line[begin + 1 :]])
+        kept = _origin(way, trunk, nearest, wall) + 1
+        line = np.vstack([line[:kept], way])
     return line
 
 
-def _led_back(line, parent_line, wall):
-    """Return the line from where its vessel's own wall begins to be seen, on the way from its parent: that is inside
-    the parent's lumen where the vessel leaves it slowly."""
-    start = parent_line[np.linalg.norm(parent_line - line[0], axis=1).argmin()]
+def _led_back(line, trunk, start, wall):
+    """Return the line (N, 3) of a vessel that leaves a trunk (M, 3), without its way through the trunk's lumen: from
+    where its own wall begins to be seen, that is inside the trunk where it leaves that slowly.
+
+    start: (3,) the trunk's point that the path leaves.
+    """
     line = line[_exit(line, start, wall) :]
     if len(line) < 3:
         return line
-    along, radii = arc_length(line), wall_distances(line, wall)
+    along, radii, middle, own = _own_lumen(line, wall)
+    own &= along < _OWN_WITHIN * radii
+    if not own.any():
+        return line
+    begin = int(np.argmax(own))
+    way, apart = _traced_back(line, begin, middle[begin], radii[begin], trunk, along[begin], wall)
+    if arc_length(way)[-1] < _SLOWLY * radii[begin] or apart[-1] > wall_distances(start[None], wall)[0]:
+        return line[begin:]
+    return np.vstack([way[::-1], line[begin + 1 :]])
+
+
+def _own_lumen(line, wall):
+    """Return how far along a line (N, 3) its points lie, the radii of their balls and the middles (N, 3) of the round
+    walls about them, and (N,) bool: where that wall is there all about, the lumen shared with no other vessel."""
+    radii = wall_distances(line, wall)
     middle, share = round_middles(line, _tangents(line), radii, wall)
-    own = np.flatnonzero((share > 0.85) & (along < 6 * radii))  # where the vessel has a lumen of its own
-    if not len(own):
-        return line
-    begin = own[0]
-    back = line[begin] - line[np.argmax((along >= along[begin] + 1.5 * radii[begin]) | (along == along[-1]))]
-    if not back.any():
-        return line
-    reach = wall_distances(start[None], wall)[0]
-    traced = trace(middle[begin], back / np.linalg.norm(back), radii[begin], along[begin] + 8 * reach, wall)
-    apart, _ = cKDTree(parent_line).query(traced)
-    nearest = apart.argmin()
-    return line if apart[nearest] > reach else np.vstack([traced[nearest::-1], line[begin + 1 :]])
+    return arc_length(line), radii, middle, share > _WALL_THERE
+
+
+def _traced_back(line, begin, middle, radius, trunk, shared, wall):
+    """Return the middle (N, 3) of the vessel that a line follows from its point `begin` on, traced from there back
+    through the lumen shared with a trunk (M, 3) to where it comes nearest to that; and how far (N,) it is from it.
+
+    middle, radius: of the vessel's round wall at the point. shared: how long that lumen seems to be, metres.
+    """
+    away = np.linalg.norm(line[begin:] - line[begin], axis=1)
+    ahead = line[begin:][np.argmax((away >= _AHEAD * radius) | (away == away.max()))]
+    tree = cKDTree(trunk)
+    if not (ahead != line[begin]).any():
+        return middle[None], tree.query(middle[None])[0]
+    width = wall_distances(trunk[tree.query(middle)[1]][None], wall)[0]
+    traced = trace(middle, _unit(line[begin] - ahead), radius, shared + _BLURRED * width, wall)
+    apart, _ = tree.query(traced)
+    first = int(np.argmax(np.append(np.diff(apart) < 0, True)))  # begun on a jump, it leaves the trunk's line at first
+    end = first + int(apart[first:].argmin()) + 1
+    return traced[:end], apart[:end]
 
 
 def _centred(line, wall):
@@ -225,18 +260,9 @@ def _centred(line, wall):
 
 
 def _ended(line, wall, surface):
-    """Return the line led straight on to where the vessel ends: into the opening, to the cap's centre or, the end being
-    rounded, to the surface."""
-    radii = wall_distances(line, wall)
-    radius, near = _end_radius(line, radii, line[-1])
-    # Before the end, its corner or an oblique cut's near side bends the line.
-    line = line[: max(int(np.flatnonzero(near & (radii >= 0.9 * radius))[-1]) + 1, 2)]
-    left = arc_length(line[::-1])[::-1]
-    direction = line[-1] - line[np.argmax(left <= max(radius, 2.5 * SPACING))]
-    if not direction.any():
-        direction = line[-1] - line[-2]
-    direction /= np.linalg.norm(direction)
-
+    """Return the line led on to where the vessel ends: into the opening, to the cap's centre or, the end being rounded,
+    to the surface."""
+    line, direction, radius = _led_on(line, wall)
     ahead = (surface.centres - line[-1]) @ direction
     gap = np.linalg.norm(surface.centres - line[-1], axis=1)
     fits = (gap < 3 * radius) & (ahead > 0.5 * gap) & (surface.opening_radii > 0.4 * radius)
@@ -255,37 +281,69 @@ def _ended(line, wall, surface):
     return np.vstack([line, resampled(np.stack([line[-1], end]), spacing)[1:]])
 
 
-def _joint(line, lines, parent, wall):
+def _led_on(line, wall):
+    """Return the line (N, 3) led on, step by step, along the middle of its vessel until its end is nearer than its
+    sides; the direction (3,) there, and the vessel's radius.
+
+    A path is cut off some radii before the vessel's end, which may bend or widen on them.
+    """
+    radii = wall_distances(line, wall)
+    radius, near = _end_radius(line, radii, line[-1])
+    # Before the end, its corner or an oblique cut's near side bends the line.
+    last = max(int(np.flatnonzero(near & (radii >= 0.9 * radius))[-1]), 1)
+    line, radius = line[: last + 1], radii[last]
+    left = arc_length(line[::-1])[::-1]
+    direction = _unit(line[-1] - line[min(np.argmax(left <= max(radius, 2.5 * SPACING)), len(line) - 2)])
+    step = _STEP_ON * radius
+    points = [line[-1]]
+    for _ in range(int(_LED_ON / _STEP_ON)):
+        side = _unit(np.cross(direction, np.eye(3)[np.abs(direction).argmin()]))
+        guess = (points[-1] + step * direction)[None]
+        place = middles(guess, direction[None], side[None], np.cross(direction, side)[None], wall, 0.2)
+        ball = wall_distances(place, wall)[0]
+        if not _NARROWS * radius < ball < radius / _NARROWS:
+            break
+        radius = ball
+        points.append(place[0])
+        direction = _unit(direction + _unit(points[-1] - points[max(len(points) - 4, 0)]))  # one step alone is noise
+    return np.vstack([line, points[1:]]) if len(points) > 1 else line, direction, radius
+
+
+def _unit(vector):
+    return vector / np.linalg.norm(vector)
+
+
+def _joint(line, lines, parent, leaves, wall):
     """Return where a line leaves its parent: (number of the line, number of the point on it).
 
     Inside the parent's lumen a path hugs the parent's middle, where its cost is least, before it turns off. The vessel
     itself points back to where it comes from: the point of the parent nearest to its prolongation.
     """
     parent_line = lines[parent][0]
-    at = int(np.linalg.norm(parent_line - line[0], axis=1).argmin())
-    at = _origin(line, parent_line, at, wall)
-    # What leaves at nearly the same place leaves at the same place.
+    at = _origin(line, parent_line, leaves, wall)
+    # What leaves at nearly the same place leaves at the same place: nearer than its own radius.
     taken = np.array([j[1] for _, j in lines if j is not None and j[0] == parent], int)
     apart = np.linalg.norm(parent_line[taken] - parent_line[at], axis=1)
-    near = apart < 0.5 * wall_distances(parent_line[at : at + 1], wall)
+    near = apart < np.median(wall_distances(line[: max(len(line) // 2, 1)], wall))
     return parent, taken[int(np.argmax(near))] if near.any() else at
 
 
 def _origin(line, parent_line, at, wall):
     """Return the number of the parent's point that is nearest to the line's prolongation, about the point `at`."""
-    ostium = line[0]
-    ahead = np.flatnonzero(np.linalg.norm(line - ostium, axis=1) >= 3 * wall_distances(line, wall))
-    if len(ahead):
-        back = ostium - line[ahead[0]]
-        back /= np.linalg.norm(back)
-        offset = parent_line - ostium
-        along = offset @ back
-        beside = np.linalg.norm(offset - along[:, None] * back, axis=1)
-        reach = 1.5 * wall_distances(parent_line[at : at + 1], wall)[0]
-        inside = (along > 0) & (np.linalg.norm(offset, axis=1) < reach)
-        if inside.any():
-            at = int(np.argmin(np.where(inside, beside, np.inf)))
-    return at
+    away = np.linalg.norm(line - line[0], axis=1) / wall_distances(line, wall)
+    near, far = (np.flatnonzero(away >= radii) for radii in _PROLONGED)
+    if not len(far) or far[0] < near[0] + 2:
+        return at
+    piece = line[near[0] : far[0] + 1]
+    middle = piece.mean(axis=0)
+    back = np.linalg.svd(piece - middle, full_matrices=False)[2][0]
+    back *= np.sign((piece[0] - piece[-1]) @ back)
+    offset = parent_line - middle
+    along = offset @ back
+    beside = np.linalg.norm(offset - along[:, None] * back, axis=1)
+    reach = 1.5 * wall_distances(parent_line[at : at + 1], wall)[0]
+    inside = (along > 0) & (np.linalg.norm(parent_line - line[0], axis=1) < reach)
+    return int(np.argmin(np.where(inside, beside, np.inf))) if inside.any() else at
 
 
 def _exit(line, start, wall):

@@ -297,9 +297,10 @@ def _from_widest(paths, cells, wall):
             if paths[k][1] in tree:
                 tree.append(k)
         chains = [paths[k][0] for k in tree]
-        ends = {paths[k][0][-1]: _end_width(cells, wall, paths[k][0]) for k in tree if paths[k][2] < 0}
-        ends[chains[0][0]] = 1.2 * _end_width(cells, wall, chains[0][::-1])  # as good as the widest
-        root = max(ends, key=ends.get)
+        widths = {paths[k][0][-1]: _end_width(cells, wall, paths[k][0]) for k in tree}
+        widths[chains[0][0]] = 1.2 * _end_width(cells, wall, chains[0][::-1])  # as good as the widest
+        meeting = {paths[k][0][-1] for k in tree if paths[k][2] >= 0}
+        root = max(widths.keys() - meeting, key=widths.get)
         one, two = (np.concatenate([chain[part] for chain in chains]) for part in (slice(-1), slice(1, None)))
         nodes, number_of = np.unique(np.concatenate([one, two]), return_inverse=True)
         one, two = np.split(number_of, 2)
@@ -310,7 +311,9 @@ def _from_widest(paths, cells, wall):
         tips = np.flatnonzero((np.bincount(one, minlength=len(nodes)) + np.bincount(two, minlength=len(nodes))) == 1)
         owner = np.full(len(nodes), -1)
         number = {}
-        for tip in tips[np.argsort(-distance[tips])]:
+        # A trunk goes on where it is long and wide: the aorta to the valve, though a coronary stem's tip is farther.
+        size = distance[tips] * [widths[nodes[tip]] for tip in tips]
+        for tip in tips[np.argsort(-size)]:
             if nodes[tip] == root:
                 continue
             chain = [tip]

@@ -105,6 +105,37 @@ def test_two_vessels_side_by_side_stay_two():
     assert of_truth > 0.95 and of_found > 0.95
 
 
+def wide_before_its_end():
+    """A vessel with an aneurysm that ends a radius before its own, bent, end."""
+    line, _ = bent(0.04, np.radians(110), 6e-3)
+    along = np.linspace(0, 1, len(line))
+    return line, 6e-3 + 7e-3 * np.exp(-(((along - 0.82) / 0.1) ** 2))
+
+
+@pytest.mark.parametrize('closed', [True, False])
+def test_a_line_follows_its_vessel_to_the_middle_of_the_end(closed):
+    line, radii = wide_before_its_end()
+    centreline = extract_centreline(*swept_tube(line, radii, closed))
+    of_truth, of_found = agreement(centreline, [line], [radii])
+    assert of_truth > 0.98 and of_found > 0.98
+    assert cKDTree(centreline.points).query(line[[0, -1]])[0].max() < 0.1 * radii[-1]
+
+
+def test_thin_vessels_leave_a_wide_one_where_they_point_to_each_at_its_own_place():
+    trunk = np.array([[0, 0, -0.05], [0, 0, 0.05]])
+    rise = np.array([np.sin(np.radians(55)), 0, np.cos(np.radians(55))])
+    joints = np.array([[0, 0, -5e-3], [0, 0, 3e-3]])
+    stems = [joints[0] + np.outer([0, 0.075], rise), joints[1] + np.outer([0, 0.045], rise * (-1, 1, 1))]
+    lines, radii = [trunk, *stems], [np.full(2, 0.013), np.full(2, 2e-3), np.full(2, 2e-3)]
+    cuts = [(p, d) for p, d in zip(trunk, np.array([[0, 0, -1.0], [0, 0, 1.0]]))]
+    centreline = extract_centreline(*implicit_tree(lines, radii, 7e-4, cuts))
+    degree = np.bincount(centreline.edges.ravel())
+    found = centreline.points[degree == 3]
+    assert len(found) == 2
+    # 4 mm: the noise of a stem, prolonged by 16 mm
+    assert cKDTree(found).query(joints)[0].max() < 4e-3
+
+
 def test_a_bulge_of_the_wall_is_no_branch():
     line, radii = straight(0.08, 4e-3)
     bulge = np.array([line[40] + (2.5e-3, 0, 0), line[40] + (3.5e-3, 0, 0)])
