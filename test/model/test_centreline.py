@@ -132,7 +132,7 @@ def test_thin_vessels_leave_a_wide_one_where_they_point_to_each_at_its_own_place
     degree = np.bincount(centreline.edges.ravel())
     found = centreline.points[degree == 3]
     assert len(found) == 2
-    # 4 mm: the noise of a stem, prolonged by 16 mm
+    # 3 mm: the noise of a stem, prolonged by 16 mm
     assert cKDTree(found).query(joints)[0].max() < 3e-3
 
 
