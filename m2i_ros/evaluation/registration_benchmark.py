@@ -15,7 +15,7 @@ from rich.table import Table
 
 from m2i_ros.evaluation.baselines import BASELINES, USUAL, check
 from m2i_ros.evaluation.terminal import percentiles, progress_bar, quartiles
-from m2i_ros.evaluation.trials import BANDS, MASKS, SWEEPS, cases, register, track
+from m2i_ros.evaluation.trials import BANDS, MASKS, SWEEPS, cases, mislead, planes_of, register, track
 from m2i_ros.recording.report import write_json
 from m2i_ros.registration import RegistrationSettings
 from m2i_ros.segmentation import Segmenter
@@ -27,6 +27,7 @@ CAPTURED = 0.95  # share of starts that must succeed within the capture range
 GOALS = {'gross_accepted': 0.005, 'right_refused': 0.05, 'in_ellipsoid': (0.90, 0.99)}
 ACCEPT_MM = RegistrationSettings().accept_mm
 _BINS = np.array([0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])  # of probability, for the reliability diagram
+_ROWS = ('trials', 'strangers', 'tracked')  # what a report holds
 _ASKED = (0.2, 0.35, 0.5, 0.65, 0.8)  # probabilities that might be asked for
 
 
@@ -50,6 +51,9 @@ def add_arguments(parser):
         choices=BASELINES,
         help=f'beside other ways, from the same starts; without names: {" ".join(USUAL)}. drr takes minutes a start',
     )
+    parser.add_argument(
+        '--strangers', action='store_true', help="also the next patient's model, of which no pose may be believed"
+    )
     parser.add_argument('--capture', action='store_true', help='also rotations and shifts alone, for the capture range')
     parser.add_argument('--html', type=Path, help='where the report for people goes: one file')
     parser.add_argument('--resume', action='store_true', help='go on with what the JSON file of a stopped run holds')
@@ -57,7 +61,7 @@ def add_arguments(parser):
 
 def run(arguments):
     """Register and track; write the JSON file and, where asked for, the HTML file; print the tables. Return 0."""
-    keys = ('of', 'masks', 'starts', 'size', 'views', 'frames', 'baselines', 'capture', 'weights')
+    keys = ('of', 'masks', 'starts', 'size', 'views', 'frames', 'baselines', 'capture', 'strangers', 'weights')
     settings = {key: getattr(arguments, key) for key in keys}
     if settings['baselines'] is not None:
         settings['baselines'] = settings['baselines'] or list(USUAL)
@@ -67,7 +71,7 @@ def run(arguments):
         'command': arguments.command,
         'date': f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC',
         'settings': settings,
-        **(_earlier(arguments.json, settings) if arguments.resume else {'trials': [], 'tracked': []}),
+        **(_earlier(arguments.json, settings) if arguments.resume else {key: [] for key in _ROWS}),
     }
     done = {(row['anatomy'], row['seed']) for row in report['trials']}
     seeds = OF[arguments.of][: arguments.patients]
@@ -77,10 +81,11 @@ def run(arguments):
         segmenter = Segmenter(weights=arguments.weights, threads=arguments.threads)
     with progress_bar() as progress:
         for anatomy, seed in progress.track(patients, description='registering patients'):
-            trials = list(_trials(anatomy, seed, settings, segmenter))
+            trials, strangers = _registered(anatomy, seed, settings, segmenter)
             if arguments.frames:
                 report['tracked'] += track(anatomy, seed, arguments.size, segmenter, arguments.frames, arguments.views)
             report['trials'] += trials
+            report['strangers'] += strangers
             report['summary'] = summarise(report)
             write_json(arguments.json, report)
     report['summary'] = summarise(report)
@@ -94,25 +99,35 @@ def run(arguments):
     return 0
 
 
-def _trials(anatomy, seed, settings, segmenter):
-    baselines = {name: BASELINES[name] for name in settings['baselines'] or ()}
+def _registered(anatomy, seed, settings, segmenter):
+    """Return the rows of a patient's own model, and of the next patient's (none where they are not asked for)."""
+    stranger = planes_of(anatomy, seed + 1, settings['size'])[0].model if settings['strangers'] else None
+    trials, strangers = [], []
     for case in cases(anatomy, seed, settings['size'], settings['masks'], segmenter, settings['views']):
-        for number in range(settings['starts']):
-            for band, offset in BANDS.items():
-                yield from register(case, band, offset, number, baselines)
-            if settings['capture']:
-                for sweep in SWEEPS.values():
-                    for band, offset in sweep.items():
-                        yield from register(case, band, offset, number)
+        trials += _trials(case, settings)
+        if stranger is not None:
+            strangers += [mislead(case, stranger, band, offset) for band, offset in BANDS.items()]
+    return trials, strangers
+
+
+def _trials(case, settings):
+    baselines = {name: BASELINES[name] for name in settings['baselines'] or ()}
+    for number in range(settings['starts']):
+        for band, offset in BANDS.items():
+            yield from register(case, band, offset, number, baselines)
+        if settings['capture']:
+            for sweep in SWEEPS.values():
+                for band, offset in sweep.items():
+                    yield from register(case, band, offset, number)
 
 
 def _earlier(path, settings):
     if not path.exists():
-        return {'trials': [], 'tracked': []}
+        return {key: [] for key in _ROWS}
     report = json.loads(path.read_text(encoding='utf-8'))
     if report.get('settings') != settings:
         raise ValueError(f'{path}: was made with other settings ({report.get("settings")}): give a new file')
-    return {key: [_numbers(row) for row in report[key]] for key in ('trials', 'tracked')}
+    return {key: [_numbers(row) for row in report[key]] for key in _ROWS}
 
 
 def _numbers(row):
@@ -126,12 +141,14 @@ def _numbers(row):
 
 
 def summarise(report):
-    """Return {'all', 'anatomies': {anatomy: {mask: summary}}, 'baselines', 'capture', 'tracked'} of a report's rows.
+    """Return {'all', 'anatomies': {anatomy: {mask: summary}}, 'baselines', 'capture', 'strangers', 'tracked'} of a
+    report's rows.
 
-    Summaries: see `figures`; 'all' is of all starts of `BANDS` that the registrar had.
+    Summaries: see `figures`; 'all' is of all starts of `BANDS` that the registrar had. 'strangers': {anatomy: {'n',
+    'accepted': how many of these wrong models were believed, 'most': the highest probability}}.
     """
     trials = report['trials']
-    out = {'anatomies': {}, 'baselines': [], 'capture': [], 'tracked': {}}
+    out = {'anatomies': {}, 'baselines': [], 'capture': [], 'strangers': {}, 'tracked': {}}
     own = [row for row in trials if row['method'] == 'registrar']
     out['all'] = figures([row for row in own if row['band'] in BANDS])
     for anatomy in dict.fromkeys(row['anatomy'] for row in own):
@@ -162,6 +179,10 @@ def summarise(report):
                         names = dict(zip(('anatomy', 'mask', 'method', 'band'), key))
                         times = quartiles([r['search_ms'] for r in same])
                         out['baselines'].append({**names, **accuracy(same), 'search_ms': times})
+    for anatomy in dict.fromkeys(row['anatomy'] for row in report['strangers']):
+        rows = [r for r in report['strangers'] if r['anatomy'] == anatomy]
+        most = max(r['probability'] for r in rows)
+        out['strangers'][anatomy] = {'n': len(rows), 'accepted': sum(r['accepted'] for r in rows), 'most': most}
     for anatomy in dict.fromkeys(row['anatomy'] for row in report['tracked']):
         rows = [r for r in report['tracked'] if r['anatomy'] == anatomy]
         posed = [r for r in rows if math.isfinite(r['mpd_mm'])]
@@ -296,6 +317,11 @@ def _print(summary):
         unit = 'degrees' if capture['kind'] == 'rotation' else 'mm'
         least = 'at least ' if capture['at_least'] else ''
         print(f'capture range, {capture["kind"]}: {least}{capture["range"]} {unit} ({where})')
+    for anatomy, own in summary['strangers'].items():
+        print(
+            f"another patient's model: {own['accepted']} of {own['n']} believed, "
+            f'highest probability {own["most"]:.2f} ({anatomy})'
+        )
 
 
 def _percent(share):

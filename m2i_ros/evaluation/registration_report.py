@@ -28,6 +28,7 @@ def write_html(path, report):
                 ],
                 'baselines': [r for r in summary['baselines'] if r['anatomy'] == anatomy],
                 'capture': [r for r in summary['capture'] if r['anatomy'] == anatomy],
+                'strangers': summary['strangers'].get(anatomy),
                 'tracked': summary['tracked'].get(anatomy),
             }
         )

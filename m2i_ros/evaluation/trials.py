@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from m2i_ros.evaluation.metrics import dice, ellipsoids, pose_errors, precision, recall
-from m2i_ros.geometry import Camera, CArm, apply, inverse, perturb
+from m2i_ros.geometry import Camera, CArm, apply, inverse, perturb, rigid
 from m2i_ros.model.projection import silhouette
 from m2i_ros.model.vessel_model import VesselModel
 from m2i_ros.registration import Registrar
@@ -187,6 +187,26 @@ def register(case, band, offset, number=0, baselines=None):
         overlaps = _overlaps(T, case.true, case.model, case.camera)
         rows.append({**about, 'method': name, **errors, **overlaps, 'search_ms': search_ms})
     return rows
+
+
+def mislead(case, stranger, band, offset):
+    """Return a dict of a registration of another patient's model, a `VesselModel`, to a `Case`: no pose of it is right.
+
+    It starts where the patient's own model belongs, centroid on centroid, put wrong by `offset`.
+    """
+    T = case.T_truth @ rigid(None, case.model.centroid - stranger.centroid)
+    registrar = Registrar(stranger)
+    registrar.set_initial_pose(start(np.random.default_rng((case.seed, 81, *offset)), T, stranger, offset))
+    result = registrar.register(case.vessels, case.camera, 0.0, case.second)
+    return {
+        'anatomy': case.anatomy,
+        'seed': case.seed,
+        'mask': case.mask,
+        'band': band,
+        'accepted': result.accepted,
+        'reason': result.reason,
+        'probability': result.probability,
+    }
 
 
 def score(registration, T_truth, true, model, camera):

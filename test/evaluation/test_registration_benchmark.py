@@ -67,14 +67,14 @@ def test_the_capture_range_ends_before_the_first_offset_that_fails():
 def test_a_stopped_run_goes_on_where_it_was_and_refuses_other_settings(tmp_path, monkeypatch, capsys):
     registered = []
 
-    def trials(anatomy, seed, settings, segmenter):
+    def registered_anew(anatomy, seed, settings, segmenter):
         if len(registered) == 2:
             registered.append('stop')
             raise KeyboardInterrupt
         registered.append(seed)
-        return [trial(math.inf if seed == CALIBRATION[0] else 0.5, True, 0.5, b, anatomy, seed) for b in BANDS]
+        return [trial(math.inf if seed == CALIBRATION[0] else 0.5, True, 0.5, b, anatomy, seed) for b in BANDS], []
 
-    monkeypatch.setattr(registration_benchmark, '_trials', trials)
+    monkeypatch.setattr(registration_benchmark, '_registered', registered_anew)
     run = ['registration', '--anatomies', 'iliofemoral', '--patients', '4', '--masks', 'true', '--of', 'calibration']
     run += ['--json', str(tmp_path / 'b.json')]
     assert main(run) == 130
@@ -125,7 +125,21 @@ def test_two_views_have_the_first_ones_starts_and_see_the_depth(tmp_path):
 
 
 def report_rows(report):
-    return {key: [registration_benchmark._numbers(row) for row in report[key]] for key in ('trials', 'tracked')}
+    return {key: list(map(registration_benchmark._numbers, report[key])) for key in ('trials', 'strangers', 'tracked')}
+
+
+def test_another_patients_model_is_not_believed(tmp_path, capsys):
+    run = ['registration', '--anatomies', 'iliofemoral', 'aortic_root', '--patients', '1', '--masks', 'true']
+    run += ['--size', '192', '--strangers', '--json', str(tmp_path / 'b.json'), '--html', str(tmp_path / 'b.html')]
+    assert main(run) == 0
+    report = json.loads((tmp_path / 'b.json').read_text())
+    assert [row['band'] for row in report['strangers']] == 2 * list(BANDS)
+    own, strangers = ([row['probability'] for row in report[key]] for key in ('trials', 'strangers'))
+    assert max(strangers) < 0.8 < np.median(own)
+    summary = report['summary']['strangers']['aortic_root']
+    assert (summary['n'], summary['accepted']) == (len(BANDS), 0) and 0 <= summary['most'] == max(strangers[4:])
+    assert "another patient's model: 0 of 4 believed" in capsys.readouterr().out
+    assert "Another patient's model" in (tmp_path / 'b.html').read_text()
 
 
 @pytest.mark.parametrize('method', BASELINES)
