@@ -46,11 +46,12 @@ class TrainingSamples:
     The reference is the scene some time before: breath has moved the patient and somebody the devices, other noise, and
     no contrast but, at times, a part of it.
 
-    size: S, pixels. seed: the same seed gives the same samples; give each worker its own.
+    size: S, pixels. seed: the same seed gives the same samples; give each worker its own. bright: share of the
+    pictures that show contrast bright.
     """
 
-    def __init__(self, size=256, seed=0, batch_size=8, device='cpu'):
-        self.size, self.batch_size, self.device = size, batch_size, device
+    def __init__(self, size=256, seed=0, batch_size=8, device='cpu', bright=0.12):
+        self.size, self.batch_size, self.device, self.bright = size, batch_size, device, bright
         self._rng = np.random.default_rng(training_stream(seed))
         self._trees = {kind: [] for kind in KINDS}
         self._noise = torch.Generator(device).manual_seed(int(self._rng.integers(2**62)))
@@ -92,7 +93,7 @@ class TrainingSamples:
             'shift': rng.normal(0, rng.choice([0.3, 1.0, 3.0], p=[0.5, 0.3, 0.2]), (2, 4, 4)) * rng.choice([0.3, 1.0])
             + rng.normal(0, rng.choice([0.3, 1.5], p=[0.7, 0.3]), (2, 1, 1)),
             'before': _draw_before(rng, spacing),
-            'inverted': rng.uniform() < 0.12,
+            'inverted': rng.uniform() < self.bright,
             'compression': rng.uniform(0.3, 2.0) if rng.uniform() < 0.3 else 0.0,
             'settings': settings,
         }

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from m2i_ros import simulation
 from m2i_ros.segmentation.collimator import valid_area
+from m2i_ros.segmentation.polarity import inverted
 from m2i_ros.segmentation.segmenter import at_network_size, network_input
 from m2i_ros.simulation import PhantomSamples, TrainingSamples
 from m2i_ros.training.augment import augment
@@ -25,6 +26,9 @@ AHEAD = 24
 NO_REFERENCE = 0.4
 # Share of the others whose reference was taken before patient or table moved: by a pixel to a quarter of a side.
 MOVED = 0.25
+# Share of them shown with bright for dark. In use contrast is made dark first, and where it has to be found out which
+# it is, less vessel must be found the wrong way round: there is none to find.
+WRONG_WAY = 0.1
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,16 @@ class TrainingBatches(IterableDataset):
                     moved = np.exp(rng.uniform(0, np.log(stream.size / 4))) * way / np.hypot(*way)
                     reference = np.roll(reference, np.rint(moved).astype(int), (0, 1))
                 pictures.append(augment(image, mask, stream.size, rng, reference=reference))
+                if rng.uniform() < WRONG_WAY:
+                    pictures[-1] = _wrong_way(*pictures[-1])
             for i in rng.integers(len(self._real), size=stream.real) if stream.real else []:
                 pictures.append(augment(*self._real[i], stream.size, rng))
             yield collate(pictures, self._pictures)
+
+
+def _wrong_way(image, mask, reference):
+    """Return a picture, its mask and its reference (or None) as they are where bright is taken for dark."""
+    return inverted(image), np.zeros_like(mask), None if reference is None else inverted(reference)
 
 
 class _Pool:
@@ -197,7 +208,7 @@ def simulated_pairs(count, size, seed, cache='', phantoms=0.0):
                 return list(zip(kept['images'], kept['masks'], kept['references']))
     stream = int(np.random.SeedSequence(seed).generate_state(1)[0])
     pairs = list(islice(PhantomSamples(size, stream), round(phantoms * count)))
-    samples = TrainingSamples(size=size, seed=stream, batch_size=8)
+    samples = TrainingSamples(size=size, seed=stream, batch_size=8, bright=0)
     while len(pairs) < count:
         pairs += zip(*((255 * pictures[:, 0]).round().byte().numpy() for pictures in next(samples)))
     pairs = pairs[:count]

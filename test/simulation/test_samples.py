@@ -78,6 +78,17 @@ def test_pictures_without_a_body_have_vessels_like_the_others(monkeypatch):
     assert any(scene['vessel'].any() for scene in scenes())
 
 
+def test_contrast_is_bright_in_as_many_pictures_as_asked():
+    def darker(bright):
+        """Of pictures with much vessel, in how many the vessels are darker than the rest."""
+        image, mask, _ = next(TrainingSamples(size=96, seed=3, batch_size=32, bright=bright))
+        pairs = [(i[m > 0].mean(), i[m == 0].mean()) for i, m in zip(image, mask) if m.mean() > 0.05]
+        assert len(pairs) > 5
+        return np.mean([vessel < rest for vessel, rest in pairs])
+
+    assert darker(0.0) > 0.8 > 0.2 > darker(1.0)
+
+
 def test_silhouettes_show_no_depth(monkeypatch):
     def depths(share):
         """Of each filled vessel, how much of it is as dark as its darkest part."""

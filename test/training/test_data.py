@@ -103,11 +103,38 @@ def test_each_simulated_frame_is_shown_as_often_as_asked(monkeypatch):
     monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache, phantoms: pool)
     monkeypatch.setattr(data, 'augment', lambda image, mask, size, rng, reference: (image, mask))
     monkeypatch.setattr(data, 'collate', lambda examples, pictures: shown.extend(examples))
+    monkeypatch.setattr(data, 'WRONG_WAY', 0)
     settings = one_stream(size=32, batch_size=2, pool=6, reuse=3)
     for _ in islice(TrainingBatches(settings, 0), 9):
         pass
     for image, *_ in pool:
         assert sum(image is other for other, _ in shown) == 3
+
+
+def test_contrast_is_shown_dark_and_the_wrong_way_round_there_is_nothing_to_find(monkeypatch):
+    picture = np.full((64, 64), 150, np.uint8)
+    cv2.rectangle(picture, (20, 0), (40, 63), 60, -1)
+    pool = [(picture, np.uint8(255) * (picture < 100), picture)] * 80
+    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache, phantoms: pool)
+    monkeypatch.setattr(data, 'augment', lambda image, mask, size, rng, reference: (image, mask, reference))
+    monkeypatch.setattr(data, 'valid_area', lambda image: np.ones(image.shape, bool))
+    seen, target = next(iter(TrainingBatches(one_stream(size=64, batch_size=80, pool=80, reuse=1), 0)))
+    bright = seen[:, 0, 32, 30] > seen[:, 0, 32, 5]
+    assert 0.02 < bright.float().mean() < 0.25
+    assert not target[bright].any()
+    assert (target[~bright][:, 0, 32, 25:35] == 1).all() and (target[~bright][:, 0, 32, :15] == 0).all()
+
+
+def test_training_asks_the_simulation_for_dark_contrast(monkeypatch):
+    asked = {}
+
+    def samples(**how):
+        asked.update(how)
+        return repeat(3 * (torch.zeros(8, 1, 32, 32),))
+
+    monkeypatch.setattr(data, 'TrainingSamples', samples)
+    simulated_pairs(8, 32, [1])
+    assert asked['bright'] == 0
 
 
 def test_real_pictures_have_their_share_of_a_batch(real):
