@@ -158,9 +158,10 @@ class _Surface:
 
 
 def _tangents(line):
-    """Return the unit directions (N, 3) of a line (N, 3)."""
+    """Return the unit directions (N, 3) of a line (N, 3); any where its points coincide."""
     tangent = np.gradient(line, axis=0)
-    return tangent / np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-12)
+    length = np.linalg.norm(tangent, axis=1, keepdims=True)
+    return np.where(length > 1e-12, tangent / np.maximum(length, 1e-12), (1.0, 0.0, 0.0))
 
 
 def _rounded(line, wall):
@@ -341,8 +342,9 @@ def _origin(line, parent_line, at, wall):
     offset = parent_line - middle
     along = offset @ back
     beside = np.linalg.norm(offset - along[:, None] * back, axis=1)
-    reach = 1.5 * wall_distances(parent_line[at : at + 1], wall)[0]
-    inside = (along > 0) & (np.linalg.norm(parent_line - line[0], axis=1) < reach)
+    ball = wall_distances(parent_line[at : at + 1], wall)[0]
+    apart = np.linalg.norm(parent_line - line[0], axis=1)
+    inside = (along > 0) & (apart < 0.5 * ball + max(ball, apart.min()))
     return int(np.argmin(np.where(inside, beside, np.inf))) if inside.any() else at
 
 
