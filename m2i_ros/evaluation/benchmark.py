@@ -55,6 +55,7 @@ def main(argv=None):
     job.add_argument('--anatomies', nargs='+', default=ANATOMIES, choices=ANATOMIES)
     job.add_argument('--patients', type=int, default=6, help='of each anatomy (default: %(default)s)')
     job.add_argument('--seed', type=int, default=0, help="the first patient's (default: %(default)s)")
+    job.add_argument('--faces', type=int, help='of coarser surfaces: what each is reduced to (default: as simulated)')
     job.set_defaults(run=_centrelines)
     for name, job in jobs.choices.items():
         job.add_argument('--json', type=Path, required=True, help='where the figures go')
@@ -210,7 +211,7 @@ def _centrelines(arguments):
     rows = []
     with progress_bar() as progress:
         for anatomy, seed in progress.track(patients, description='extracting centrelines'):
-            rows.append(score_patient(anatomy, seed))
+            rows.append(score_patient(anatomy, seed, arguments.faces))
             write_json(arguments.json, {'job': 'centrelines', 'patients': rows})
     table = Table(
         title=f'centrelines of {len(rows)} simulated patients',

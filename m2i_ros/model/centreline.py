@@ -158,9 +158,10 @@ class _Surface:
 
 
 def _tangents(line):
-    """Return the unit directions (N, 3) of a line (N, 3)."""
+    """Return the unit directions (N, 3) of a line (N, 3); any where its points coincide."""
     tangent = np.gradient(line, axis=0)
-    return tangent / np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-12)
+    length = np.linalg.norm(tangent, axis=1, keepdims=True)
+    return np.where(length > 1e-12, tangent / np.maximum(length, 1e-12), (1.0, 0.0, 0.0))
 
 
 def _rounded(line, wall):
@@ -194,7 +195,7 @@ def _unjumped(line, wall):
         if apart.max() < _ROUGH * radii[begin] or width < _WIDER * radii[begin]:
             continue
         way = np.vstack([way[::-1], line[begin + 1 :]])
-        kept = _origin(way, trunk, nearest, wall) + 1
+        kept = _origin(way, trunk, nearest, 1.5 * width, wall) + 1
         line = np.vstack([line[:kept], way])
     return line
 
@@ -320,7 +321,10 @@ def _joint(line, lines, parent, leaves, wall):
     itself points back to where it comes from: the point of the parent nearest to its prolongation.
     """
     parent_line = lines[parent][0]
-    at = _origin(line, parent_line, leaves, wall)
+    ball = wall_distances(parent_line[leaves : leaves + 1], wall)[0]
+    # Where the parent bulges, or has few faces, the line begins farther off than the largest ball reaches.
+    reach = 0.5 * ball + max(ball, np.linalg.norm(parent_line - line[0], axis=1).min())
+    at = _origin(line, parent_line, leaves, reach, wall)
     # What leaves at nearly the same place leaves at the same place: nearer than its own radius.
     taken = np.array([j[1] for _, j in lines if j is not None and j[0] == parent], int)
     apart = np.linalg.norm(parent_line[taken] - parent_line[at], axis=1)
@@ -328,8 +332,11 @@ def _joint(line, lines, parent, leaves, wall):
     return parent, taken[int(np.argmax(near))] if near.any() else at
 
 
-def _origin(line, parent_line, at, wall):
-    """Return the number of the parent's point that is nearest to the line's prolongation, about the point `at`."""
+def _origin(line, parent_line, at, reach, wall):
+    """Return the number of the parent's point that is nearest to the line's prolongation, about the point `at`.
+
+    reach: how far from the line's begin it may be, metres.
+    """
     away = np.linalg.norm(line - line[0], axis=1) / wall_distances(line, wall)
     near, far = (np.flatnonzero(away >= radii) for radii in _PROLONGED)
     if not len(far) or far[0] < near[0] + 2:
@@ -341,7 +348,6 @@ def _origin(line, parent_line, at, wall):
     offset = parent_line - middle
     along = offset @ back
     beside = np.linalg.norm(offset - along[:, None] * back, axis=1)
-    reach = 1.5 * wall_distances(parent_line[at : at + 1], wall)[0]
     inside = (along > 0) & (np.linalg.norm(parent_line - line[0], axis=1) < reach)
     return int(np.argmin(np.where(inside, beside, np.inf))) if inside.any() else at
 

@@ -6,7 +6,8 @@ from scipy.spatial import cKDTree
 from tubes import bent, bifurcation, dense_line, implicit_tree, straight, swept_tube
 
 from m2i_ros.model.centreline import extract_centreline, find_caps
-from m2i_ros.model.surface import orient
+from m2i_ros.model.surface import orient, simplify
+from m2i_ros.simulation import make_anatomy
 
 
 def agreement(centreline, lines, radii):
@@ -136,6 +137,20 @@ def test_thin_vessels_leave_a_wide_one_where_they_point_to_each_at_its_own_place
     assert cKDTree(found).query(joints)[0].max() < 3e-3
 
 
+def test_a_thin_vessel_that_leaves_a_bulge_points_to_its_joint_too():
+    trunk = np.array([[0, 0, -0.05], [0, 0, 0.05]])
+    bulge = np.array([[0.012, 0, 0], [0.013, 0, 0]])
+    joint = np.array([0, 0, -0.012])
+    stem = joint + np.outer([0.015, 0.06], np.array([1, 0, 0.5]) / np.sqrt(1.25))
+    lines, radii = [trunk, bulge, stem], [np.full(2, 0.01), np.full(2, 9e-3), np.full(2, 2e-3)]
+    cuts = [(p, d) for p, d in zip(trunk, np.array([[0, 0, -1.0], [0, 0, 1.0]]))]
+    centreline = extract_centreline(*implicit_tree(lines, radii, 7e-4, cuts))
+    found = centreline.points[np.bincount(centreline.edges.ravel()) == 3]
+    assert len(found) == 1
+    # 3 mm: the noise of the stem, prolonged by more than 20 mm
+    assert np.linalg.norm(found[0] - joint) < 3e-3
+
+
 def test_a_bulge_of_the_wall_is_no_branch():
     line, radii = straight(0.08, 4e-3)
     bulge = np.array([line[40] + (2.5e-3, 0, 0), line[40] + (3.5e-3, 0, 0)])
@@ -195,6 +210,15 @@ def test_the_line_moves_with_the_vessel(degrees):
     assert of_truth > 0.99 and of_found > 0.99
     # Turned by 40 degrees, a path on the grid ends in a flat end's rim: the line must not follow it there.
     assert cKDTree(moved.points[[0, -1]]).query(line[[0, -1]] @ turn.T + shift)[0].max() < 0.1e-3
+
+
+def test_a_surface_of_few_faces_keeps_its_vessels():
+    patient = make_anatomy('iliofemoral', 500200)
+    centreline = extract_centreline(*simplify(patient.vertices, patient.faces, 2000))
+    assert np.isfinite(centreline.points).all()
+    true = patient.centreline
+    missed = cKDTree(centreline.points).query(true.points)[0] > true.radii / 3 + 0.5e-3  # points are 1 mm apart
+    assert missed.mean() < 0.05
 
 
 def test_a_flat_sheet_is_no_vessel():
