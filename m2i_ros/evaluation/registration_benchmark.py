@@ -28,7 +28,7 @@ GOALS = {'gross_accepted': 0.005, 'right_refused': 0.05, 'in_ellipsoid': (0.90, 
 ACCEPT_MM = RegistrationSettings().accept_mm
 _BINS = np.array([0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])  # of probability, for the reliability diagram
 _ROWS = ('trials', 'strangers', 'tracked')  # what a report holds
-_ASKED = (0.2, 0.35, 0.5, 0.65, 0.8)  # probabilities that might be asked for
+_ASKED = (0.35, 0.5, 0.65, 0.8, 0.9)  # probabilities that might be asked for
 
 
 def add_arguments(parser):

@@ -9,8 +9,8 @@ class RegistrationSettings:
     """Settings of a `Registrar`: metres, radians and seconds, but for `accept_mm`.
 
     accept_mm: millimetres at the model's depth: the probability of a pose is that its projected error is below.
-    accept_probability: a pose is accepted where its probability is at least this. At 0.5 fewer than 0.5% of simulated
-    starts are wrong by more than 5 mm yet accepted, and fewer than 5% right to 2 mm yet refused (README).
+    accept_probability: a pose is accepted where its probability is at least this. At 0.8 fewer than 0.5% of simulated
+    starts are wrong by more than 5 mm yet accepted, and on whole masks fewer than 5% right to 2 mm yet refused (README).
     max_hold: seconds without contrast for which the last pose is held: given out while the motion seen before lets it
     be believed.
     max_doubt: seconds for which a track survives frames whose evidence is refused (nothing is given out meanwhile).
@@ -38,7 +38,7 @@ class RegistrationSettings:
     """
 
     accept_mm: float = 1.0
-    accept_probability: float = 0.5
+    accept_probability: float = 0.8
     max_hold: float = 1.0
     max_doubt: float = 0.5
     max_keep: float = 60.0

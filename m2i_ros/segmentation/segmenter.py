@@ -22,7 +22,7 @@ STRIP = 4
 # seen. What is found in frames without contrast is rarely certain anywhere (docs/training_log.md).
 SMALLEST_MM2 = 4.4
 SMALLEST_SHARE = 1e-4
-CERTAIN = 0.95
+CERTAIN = 0.99
 # What changed since the reference is shown to the network so many times as strong as the picture, and up to a limit.
 CHANGE_GAIN, CHANGE_LIMIT = 3.0, 1.5
 # Probability of what is vessel without doubt, when polarities are compared.

@@ -7,7 +7,7 @@ from m2i_ros.simulation.patients import EVALUATION
 
 
 def test_a_turned_c_arm_is_reported_with_and_without_what_it_saw_before(tmp_path, capsys):
-    run = ['tracking', '--anatomies', 'aortic_root', '--patients', '1', '--masks', 'true', '--size', '128']
+    run = ['tracking', '--anatomies', 'aortic_root', '--patients', '1', '--masks', 'true', '--size', '192']
     assert main([*run, '--turned', '1', '--still', '--json', str(tmp_path / 'b.json')]) == 0
     report = json.loads((tmp_path / 'b.json').read_text())
     rows = report['turned']

@@ -111,7 +111,7 @@ def islands(vessels, threshold):
     """Where the probability reaches the threshold, and the number of certain pixels of the island there."""
     above = vessels.probability >= threshold
     labels, _ = scipy.ndimage.label(above, np.ones((3, 3)))
-    certain = np.bincount(labels[vessels.probability >= max(0.95, threshold)], minlength=labels.max() + 1)
+    certain = np.bincount(labels[vessels.probability >= max(0.99, threshold)], minlength=labels.max() + 1)
     assert certain[1:].min() < 10 and certain.max() > 60
     return above, certain[labels]
 
