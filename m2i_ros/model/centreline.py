@@ -154,7 +154,9 @@ class _Surface:
 
     def _wall(self, faces):
         spacing = max(0.05e-3, np.sqrt(self.area.sum() / 200_000))
-        return make_wall(surface_samples(self.closed_vertices, faces, spacing), 5 * spacing)
+        points, face = surface_samples(self.closed_vertices, faces, spacing)
+        area, _ = areas_and_normals(self.closed_vertices, faces)
+        return make_wall(points, np.sqrt(area[face]), 5 * spacing)
 
 
 def _tangents(line):

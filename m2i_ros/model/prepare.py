@@ -98,7 +98,7 @@ def picture(model, size=480):
     """Return the model from three sides, (size, 3 size, 3) uint8 BGR: surface grey, caps dark, branches in colours."""
     low, high = model.vertices.min(axis=0), model.vertices.max(axis=0)
     scale = 0.86 * size / (high - low).max()
-    samples = surface_samples(model.vertices, model.faces, 1 / scale)
+    samples, _ = surface_samples(model.vertices, model.faces, 1 / scale)
     views = []
     for name, (right, up) in VIEWS.items():
         view = np.full((size, size, 3), 255, np.uint8)

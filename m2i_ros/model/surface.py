@@ -171,21 +171,26 @@ def simplify(vertices, faces, count):
 
 
 def surface_samples(vertices, faces, spacing):
-    """Return points (S, 3) on the surface, corners included, such that no edge between them exceeds `spacing`."""
+    """Return points (S, 3) on the surface, corners included, such that no edge between them exceeds `spacing`, and the
+    face (S,) that each lies on, one of several at a corner or an edge."""
     triangles = vertices[faces]
-    out = [vertices[np.unique(faces)]]
+    face = np.arange(len(faces))
+    corners, at = np.unique(faces, return_index=True)
+    out, of = [vertices[corners]], [at // 3]
     while len(triangles):
         length = np.linalg.norm(triangles - np.roll(triangles, -1, axis=1), axis=2)
         long = length.max(axis=1) > spacing
-        triangles, longest = triangles[long], length[long].argmax(axis=1)
+        triangles, face, longest = triangles[long], face[long], length[long].argmax(axis=1)
         rows = np.arange(len(triangles))
         a, b, c = (triangles[rows, (longest + k) % 3] for k in range(3))
         middle = (a + b) / 2
         out.append(middle)
+        of.append(face)
+        face = np.concatenate([face, face])
         triangles = np.concatenate([np.stack([a, middle, c], axis=1), np.stack([middle, b, c], axis=1)])
     points = np.concatenate(out)
     _, first = np.unique(np.round(points / (spacing / 8)).astype(np.int64) @ (1 << 42, 1 << 21, 1), return_index=True)
-    return points[first]
+    return points[first], np.concatenate(of)[first]
 
 
 def first_hit(vertices, faces, origin, direction):

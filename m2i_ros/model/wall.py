@@ -6,31 +6,35 @@ import numpy as np
 from numba import njit
 
 SECTORS = 16  # of a round wall, to tell how much of it is there
+_ANGLES = 24  # sectors of a section, each as deep as its nearest wall
+_COARSE = 1.5  # radii: the root of the area of faces of which a section takes three or four
 
 
 class Wall(NamedTuple):
     """Points on a vessel's wall, sorted into cubic cells.
 
     A tree is slow for points in the middle of a vessel, as far from one side as from the other: it opens every leaf.
-    points: (S, 3). first: (cells + 1,): where a cell's points begin. low: (3,). shape: (3,). cell: side, metres.
+    points: (S, 3). facets: (S,): the root of the area of the face that each lies on, metres. first: (cells + 1,): where
+    a cell's points begin. low: (3,). shape: (3,). cell: side, metres.
     """
 
     points: np.ndarray
+    facets: np.ndarray
     first: np.ndarray
     low: np.ndarray
     shape: np.ndarray
     cell: float
 
 
-def make_wall(points, cell):
-    """Return the `Wall` of points (S, 3) in cells of side `cell`, metres."""
+def make_wall(points, facets, cell):
+    """Return the `Wall` of points (S, 3) on faces of size `facets` (S,) in cells of side `cell`, metres."""
     low = points.min(axis=0)
     index = ((points - low) / cell).astype(np.int64)
     shape = index.max(axis=0) + 1
     number = (index[:, 0] * shape[1] + index[:, 1]) * shape[2] + index[:, 2]
     order = np.argsort(number, kind='stable')
     first = np.searchsorted(number[order], np.arange(shape.prod() + 1))
-    return Wall(points[order], first, low, shape, cell)
+    return Wall(points[order], facets[order], first, low, shape, cell)
 
 
 @njit(cache=True, nogil=True)
@@ -72,12 +76,38 @@ def wall_distances(points, wall):
 
 
 @njit(cache=True, nogil=True)
+def _centroid(near, u, v):
+    """Return the centroid of what is seen of a section from (u, v) inside its wall: points `near` (N, 3), of which the
+    first two numbers count; (u, v) itself where the wall is open."""
+    ends = np.empty(_ANGLES)
+    for _ in range(3):
+        ends[:] = np.inf
+        for k in range(len(near)):
+            du, dv = near[k, 0] - u, near[k, 1] - v
+            n = int(_ANGLES * (np.arctan2(dv, du) / (2 * np.pi) + 1)) % _ANGLES
+            ends[n] = min(ends[n], np.sqrt(du * du + dv * dv))
+        area = moment_u = moment_v = 0.0
+        for n in range(_ANGLES):
+            end = ends[n] if ends[n] < np.inf else min(ends[n - 1], ends[(n + 1) % _ANGLES])
+            if end == np.inf:
+                return u, v
+            angle = 2 * np.pi * (n + 0.5) / _ANGLES
+            area += end**2 / 2
+            moment_u += end**3 / 3 * np.cos(angle)
+            moment_v += end**3 / 3 * np.sin(angle)
+        u += moment_u / area
+        v += moment_v / area
+    return u, v
+
+
+@njit(cache=True, nogil=True)
 def middles(points, tangent, side, other, wall, first_step):
     """Return the points (N, 3) moved, along `side` and `other`, to where the wall repels least: pattern search, first
     step `first_step` times the radius.
 
     Each point of the wall repels with the distance's power of -8: that is nearly the centre of the largest ball, but a
-    dent of a coarse surface, which would hold off the ball, is outvoted.
+    dent of a coarse surface, which would hold off the ball, is outvoted. Where faces are large against the radius the
+    ball has play between them, and wanders from side to side: there it is the centroid of the section.
     """
     radii = wall_distances(points, wall)
     out = points.copy()
@@ -86,6 +116,7 @@ def middles(points, tangent, side, other, wall, first_step):
         radius = radii[i]
         reach = 2.4 * radius
         number = 0
+        facets = 0.0
         runs = _near(wall, points[i], reach)
         for run in range(len(runs)):
             for k in range(runs[run, 0], runs[run, 1]):
@@ -97,6 +128,7 @@ def middles(points, tangent, side, other, wall, first_step):
                     near[number, 0] = dx * side[i, 0] + dy * side[i, 1] + dz * side[i, 2]
                     near[number, 1] = dx * other[i, 0] + dy * other[i, 1] + dz * other[i, 2]
                     near[number, 2] = along * along
+                    facets += wall.facets[k]
                     number += 1
         stride = max(1, number // 800)  # as many tell a section's middle to a thousandth of its radius
         u = v = 0.0
@@ -115,6 +147,8 @@ def middles(points, tangent, side, other, wall, first_step):
                     best, best_u, best_v = force, trial_u, trial_v
             u, v = best_u, best_v
             size *= 0.6
+        if facets > _COARSE * radius * number:
+            u, v = _centroid(near[:number], u, v)
         out[i] += u * side[i] + v * other[i]
     return out
 

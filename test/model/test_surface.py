@@ -86,7 +86,7 @@ def test_debris_is_dropped_and_a_second_vessel_is_kept():
 
 def test_samples_lie_on_the_surface_and_leave_no_gap():
     vertices = np.array([[0.0, 0, 0], [0.03, 0, 0], [0, 0.001, 0]])
-    points = surface_samples(vertices, np.array([[0, 1, 2]]), 1e-3)
+    points, _ = surface_samples(vertices, np.array([[0, 1, 2]]), 1e-3)
     assert np.abs(points[:, 2]).max() == 0 and points[:, 0].max() == 0.03
     assert np.diff(np.unique(points[:, 0])).max() <= 1e-3
 
