@@ -10,7 +10,8 @@ class RegistrationSettings:
 
     accept_mm: millimetres at the model's depth: the probability of a pose is that its projected error is below.
     accept_probability: a pose is accepted where its probability is at least this. At 0.8 fewer than 0.5% of simulated
-    starts are wrong by more than 5 mm yet accepted, and on whole masks fewer than 5% right to 2 mm yet refused (README).
+    starts are wrong by more than 5 mm yet accepted, and on whole masks fewer than 5% right to 2 mm yet refused
+    (README).
     max_hold: seconds without contrast for which the last pose is held: given out while the motion seen before lets it
     be believed.
     max_doubt: seconds for which a track survives frames whose evidence is refused (nothing is given out meanwhile).
