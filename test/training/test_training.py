@@ -61,10 +61,12 @@ def read_log(folder):
         return list(csv.DictReader(file))
 
 
-def test_the_loss_falls(trained):
+def test_the_loss_falls_and_more_is_found(trained):
     loss = [float(row['loss']) for row in trained[2]]
     assert len(loss) == 16
-    assert np.mean(loss[-4:]) < 0.9 * np.mean(loss[:4])
+    # Pictures shown the wrong way round, other ones in each step, make the loss uneven; validation has the same frames.
+    scores = [float(row['score']) for row in trained[2] if row['score']]
+    assert np.mean(loss[-4:]) < np.mean(loss[:4]) and scores[1] > scores[0] + 0.05
 
 
 def test_a_training_resumed_goes_on_as_if_never_stopped(trained, tmp_path):
