@@ -7,6 +7,7 @@ import cv2
 import fast_simplification
 import numpy as np
 from numba import njit
+from scipy.spatial import cKDTree
 
 from m2i_ros.model.projection import mesh_edges
 
@@ -38,11 +39,13 @@ class ContourSurface:
     """A decimated model surface, without its cap faces, from which occluding contours are taken.
 
     vertices: (V, 3) float64, metres. faces: (F, 3) int32. normals: (V, 3) float64, unit, the mean of the faces' around.
+    radii: (V,) float64, metres: of the vessel, at the centreline's nearest point.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     normals: np.ndarray
+    radii: np.ndarray
 
     @cached_property
     def edges(self):
@@ -70,7 +73,9 @@ class ContourSurface:
         normals = np.zeros_like(vertices)
         for corner in range(3):
             np.add.at(normals, faces[:, corner], area_normals)
-        return cls(vertices, faces, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30))
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+        radii = model.centreline.radii[cKDTree(model.centreline.points).query(vertices)[1]]
+        return cls(vertices, faces, normals, radii)
 
 
 @dataclass(frozen=True)
@@ -210,8 +215,9 @@ def _sorted_by_cell(rows, height, width):
 
 
 @njit(cache=True, nogil=True)
-def occluding_contour(faces, normals, T, fx, fy, cx, cy, uvz, silhouette, inside):
-    """Return (K, 8): x, y, z in metres (image frame); u, v in pixels; outward normal in the picture; length in pixels.
+def occluding_contour(faces, normals, radii, T, fx, fy, cx, cy, uvz, silhouette, inside):
+    """Return (K, 9): x, y, z in metres (image frame); u, v in pixels; outward normal in the picture; length in pixels;
+    logarithm, of base 2, of the vessel's radius in pixels.
 
     The curve where the surface, its normals interpolated over the faces, is tangent to the rays (Hertzmann and Zorin
     2000), sampled every `SPACING` pixels; of it only the parts with the model on one side and none on the other
@@ -239,7 +245,7 @@ def occluding_contour(faces, normals, T, fx, fy, cx, cy, uvz, silhouette, inside
         crossed[number] = f
         number += ((front[a] ^ front[b]) | (front[a] ^ front[c])) & (min(uvz[a, 2], uvz[b, 2], uvz[c, 2]) > 1e-3)
 
-    out = np.empty((1024, 8))
+    out = np.empty((1024, 9))
     n = 0
     ends = np.empty((2, 6))
     for f in crossed[:number]:
@@ -266,6 +272,7 @@ def occluding_contour(faces, normals, T, fx, fy, cx, cy, uvz, silhouette, inside
         v1 = fy * ends[1, 1] / ends[1, 2] + cy
         length = np.sqrt((u1 - u0) ** 2 + (v1 - v0) ** 2)
         samples = 1 + int(length / SPACING)
+        octave = np.log2(max(abs(fx) * radii[faces[f, k]] / ends[0, 2], 0.5))
         for s in range(samples):
             t = (s + 0.5) / samples
             x = (1 - t) * ends[0, 0] + t * ends[1, 0]
@@ -287,11 +294,11 @@ def occluding_contour(faces, normals, T, fx, fy, cx, cy, uvz, silhouette, inside
             if ahead:  # an open surface may be turned inside out
                 nu, nv = -nu, -nv
             if n == out.shape[0]:
-                grown = np.empty((2 * n, 8))
+                grown = np.empty((2 * n, 9))
                 grown[:n] = out
                 out = grown
             out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4] = x, y, z, u, v
-            out[n, 5], out[n, 6], out[n, 7] = nu, nv, length / samples
+            out[n, 5], out[n, 6], out[n, 7], out[n, 8] = nu, nv, length / samples, octave
             n += 1
     return out[:n]
 

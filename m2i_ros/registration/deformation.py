@@ -85,9 +85,9 @@ class DeformableModel:
         uvz = project_vertices(surface.vertices + displacement[self._nearest], T, *K)
         picture = np.zeros((camera.height, camera.width), np.uint8)
         fill_silhouette(uvz, surface.faces, *surface.edges, picture)
-        samples = occluding_contour(surface.faces, surface.normals, T, *K, uvz, picture, contour.inside)
+        samples = occluding_contour(surface.faces, surface.normals, surface.radii, T, *K, uvz, picture, contour.inside)
         if not len(samples) or not len(contour.points):
-            return _Matches(np.empty((0, 8)), np.empty(0, int), np.empty(0), np.empty(0), 0.0, 0.0)
+            return _Matches(np.empty((0, 9)), np.empty(0, int), np.empty(0), np.empty(0), 0.0, 0.0)
         nearest_point, nearest_sample = np.empty(len(samples), int), np.empty(len(contour.points), int)
         places = contour.points, contour.normals, contour.cells, contour.columns
         _match(samples, *places, max(3 * scale, CLOSE), nearest_point, nearest_sample)
@@ -127,7 +127,7 @@ class DeformableModel:
 class _Matches:
     """Pairs of the model's and the mask's contour.
 
-    samples: (K, 8), of `occluding_contour`. along: (K,), the numbers of the centreline points they go with. residual:
+    samples: (K, 9), of `occluding_contour`. along: (K,), the numbers of the centreline points they go with. residual:
     (K,), pixels. share: (K,), of the contours. length: pixels, of the shorter contour. explained: share within
     `WITHIN`.
     """

@@ -13,10 +13,11 @@ from m2i_ros.registration.contour import CELL, occluding_contour
 from m2i_ros.registration.uncertainty import change_pivot, contour_variance
 
 OFFSET_SIGMA = 2.0  # pixels by which a mask may be too fat or too thin as a whole
+SLOPE_SIGMA = 0.2  # pixels by which it may be fatter in a vessel twice as wide as another
 CORRELATION = 22.0  # pixels of contour whose errors are one error
 MIN_SWAY = 1e-4  # metres, and radians: how two image frames lie to each other is never believed to be known better
 STALE = 0.5  # pixels: a silhouette drawn for vertices nearer than this still tells outer edges from inner ones
-WIDER = 2.0  # than residuals say, which the fit made small: so that 90 to 99% of errors lie in the 95% ellipsoid
+WIDER = 1.4  # than residuals say, which the fit made small: so that 90 to 99% of errors lie in the 95% ellipsoid
 CLOSE = 3.0  # pixels within which a contour counts as explained
 ENOUGH = 0.1  # a step that gains less, in log likelihood, ends a scale: under half of a standard deviation
 ALIGNED = 0.5  # cosine between normals above which two pieces of contour may match
@@ -91,7 +92,8 @@ def _pull(sample, point, offset, scale):
 def _add(sample, weight, pull, pivot, fx, fy, J, H):
     """Add to H (8, 8) what a contour sample's matches say: the sums of their weights, and of weight times residual.
 
-    Its first seven rows and columns are the normal equations' matrix, its last row their right side. J: (8,), for use.
+    Its first seven rows and columns are the normal equations' matrix, its last row their right side, its last column
+    what a residual of one pixel for each doubling of the vessel's radius would add to that. J: (8,), for use.
     """
     x, y, z, nu, nv = sample[0], sample[1], sample[2], sample[5], sample[6]
     a0 = nu * fx / z
@@ -99,7 +101,7 @@ def _add(sample, weight, pull, pivot, fx, fy, J, H):
     a2 = -(a0 * x + a1 * y) / z
     dx, dy, dz = x - pivot[0], y - pivot[1], z - pivot[2]
     J[0], J[1], J[2] = a0, a1, a2
-    J[3], J[4], J[5], J[6], J[7] = dy * a2 - dz * a1, dz * a0 - dx * a2, dx * a1 - dy * a0, 1.0, 0.0
+    J[3], J[4], J[5], J[6], J[7] = dy * a2 - dz * a1, dz * a0 - dx * a2, dx * a1 - dy * a0, 1.0, sample[8]
     for i in range(7):
         weighted = weight * J[i]
         for j in range(8):  # eight, as many as a processor takes at once
@@ -270,11 +272,11 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
                 damping = max(10 * damping, 1e-2)
 
     weights = 1 / (WIDER * problem.variances(evidence, own))
-    _, information, _ = problem.posterior(T, own, evidence, weights)
+    covariance = problem.covariance(T, own, evidence, weights)[:6, :6]
     A = change_pivot(apply(T, problem.centre), T[:3, 3])
     return Fit(
         T,
-        A @ np.linalg.inv(information)[:6, :6] @ A.T,
+        A @ covariance @ A.T,
         own[: len(views)],
         float(evidence.costs.mean()),
         float(evidence.residuals[0]),
@@ -289,12 +291,14 @@ def refine(surface, views, T_image_model, prior, scales, steps=8):
 class _Evidence:
     """What the contours of V views say of one pose at one scale, each (V, ...); see `_normal_equations`.
 
-    samples: V arrays (K, 8), of `occluding_contour`.
+    samples: V arrays (K, 9), of `occluding_contour`. H (V, 7, 7), g (V, 7): the normal equations, slope (V, 7): what a
+    mask that is fatter by one pixel for each doubling of a vessel's radius adds to g.
     """
 
     samples: list
     H: np.ndarray
     g: np.ndarray
+    slope: np.ndarray
     scale: float
     costs: np.ndarray
     lengths: np.ndarray
@@ -352,7 +356,7 @@ class _Problem:
                 apply(T_view, self.centre), camera.fx, camera.fy, own[v], scale, H[v],
             )  # fmt: skip
         samples = [samples for _, samples in self.seen[1]]
-        return _Evidence(samples, H[:, :7, :7].copy(), H[:, 7, :7].copy(), scale, *statistics)
+        return _Evidence(samples, H[:, :7, :7].copy(), H[:, 7, :7].copy(), H[:, :7, 7], scale, *statistics)
 
     def _occluding_contour(self, v, T, own):
         """Return the pose (4, 4) in a view's own frame and its occluding contour there."""
@@ -368,7 +372,8 @@ class _Problem:
             fill_silhouette(uvz, surface.faces, *surface.edges, self.pictures[v])
             self.drawn[v] = uvz
         inside = view.contour.inside
-        return T_view, occluding_contour(surface.faces, surface.normals, T_view, *K, uvz, self.pictures[v], inside)
+        mesh = surface.faces, surface.normals, surface.radii
+        return T_view, occluding_contour(*mesh, T_view, *K, uvz, self.pictures[v], inside)
 
     def variances(self, evidence, own):
         """Return the `contour_variance` (V,) of each view's residuals, square pixels."""
@@ -382,6 +387,18 @@ class _Problem:
             T, own, self.precision, weights, e.scale, e.costs, e.H, e.g, self.A, self.centre, self.prior_R,
             self.prior_centre, self.W,
         )  # fmt: skip
+
+    def covariance(self, T, own, evidence, weights):
+        """Return the covariance (n, n) of all unknowns.
+
+        What the walls' waves leave open, and what follows from masks whose wide vessels are fatter, or thinner, than
+        their narrow ones: as an error of its own beside the unknowns (a consider parameter, Schmidt 1966), for fitted
+        it would take from one view what that says of depth.
+        """
+        _, information, _ = self.posterior(T, own, evidence, weights)
+        inverse = np.linalg.inv(information)
+        errors = SLOPE_SIGMA * np.einsum('mn,vkn,vk,v->vm', inverse, self.A, evidence.slope, weights)
+        return inverse + errors.T @ errors
 
     def strain(self, own):
         """Return how many standard deviations the own unknowns of a kept view are from what was expected."""

@@ -75,7 +75,7 @@ def contour_variance(samples, points, normals, offset):
     residuals' autocovariance along the contour counts them as what they are worth (Newey and West 1987, with Bartlett's
     kernel over distances in the picture), each wall for itself. Infinite where no contours are near each other.
 
-    samples: (K, 8), the model's, of `contour.occluding_contour`. points, normals: (N, 2), the mask's, of its
+    samples: (K, 9), the model's, of `contour.occluding_contour`. points, normals: (N, 2), the mask's, of its
     `MaskContour`. offset: pixels by which the mask is fatter.
     """
     every = len(samples) // _PIECES + 1

@@ -77,12 +77,12 @@ def simulated_surfaces(settings, report=lambda done, total: None):
             kept = Path(settings.cache) / f'{anatomy}_{patient}.npz' if settings.cache else None
             if kept and kept.exists():
                 with np.load(kept) as data:
-                    surface = ContourSurface(data['vertices'], data['faces'], data['normals'])
+                    surface = ContourSurface(**data)
             else:
                 surface = ContourSurface.from_model(make_anatomy(anatomy, (patient, _STREAM)))
                 if kept:
                     kept.parent.mkdir(parents=True, exist_ok=True)
-                    np.savez(kept, vertices=surface.vertices, faces=surface.faces, normals=surface.normals)
+                    np.savez(kept, **{part.name: getattr(surface, part.name) for part in fields(surface)})
             out.append(surface)
             report(len(out), total)
     return out

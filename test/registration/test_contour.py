@@ -86,8 +86,9 @@ def test_the_occluding_contour_is_the_outline_of_the_picture(model, camera, T_tr
     uvz = project_vertices(surface.vertices, T_truth, *K)
     contour = mask_contour(ray_cast(model.centreline, T_truth, camera), np.ones((512, 512), bool), max_points=10000)
     samples = occluding_contour(
-        surface.faces, surface.normals, T_truth, *K, uvz, silhouette(surface, T_truth, camera), contour.inside
-    )
+        surface.faces, surface.normals, surface.radii, T_truth, *K, uvz, silhouette(surface, T_truth, camera),
+        contour.inside,
+    )  # fmt: skip
     d = np.linalg.norm(samples[:, None, 3:5] - contour.points[None], axis=2)
     nearest = d.argmin(axis=1)
     signed = ((samples[:, 3:5] - contour.points[nearest]) * contour.normals[nearest]).sum(axis=1)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from trees import ray_cast
 
-from m2i_ros.geometry import apply, perturb, pose_difference, rotation_angle
+from m2i_ros.evaluation.metrics import ellipsoids
+from m2i_ros.geometry import CArm, apply, perturb, pose_difference, rigid, rotation_angle
 from m2i_ros.registration.confidence import points_in_view, predicted_mm
 from m2i_ros.registration.contour import ContourSurface, mask_contour
 from m2i_ros.registration.refine import ALIGNED, Prior, _add, _match, _pull, refine
@@ -45,7 +46,7 @@ def test_the_gradient_is_that_of_the_robust_distance(camera, T_truth, model, mir
         return 0.5 * scale**2 * r2 / (scale**2 + r2)
 
     x = apply(T_truth, point)
-    H, sample = np.zeros((8, 8)), np.r_[x, camera.project(x), normal, 1.0]
+    H, sample = np.zeros((8, 8)), np.r_[x, camera.project(x), normal, 1.0, 3.0]
     r, weight, _ = _pull(sample, q, offset, scale)
     _add(sample, weight, weight * r, pivot, camera.fx, camera.fy, np.empty(8), H)
     g = H[7, :7]
@@ -143,6 +144,25 @@ def test_walls_that_wave_lie_in_the_ellipsoid_as_often_as_it_says(surface, model
     assert np.median(distances) > 1.0  # nor is it idly wide
 
 
+@pytest.mark.parametrize('slope', [-0.3, -0.15, 0.15, 0.3])
+def test_wide_vessels_may_be_fatter_than_narrow_ones(camera, slope):
+    """Smooth walls, but off by `slope` pixels more in a vessel twice as wide: one standard deviation and a half."""
+    from trees import tree
+
+    root = tree([
+        ([(0, 0, -0.03), (0, 0.002, 0), (0.004, 0, 0.03), (0.01, -0.01, 0.06)], [0.011, 0.017, 0.014, 0.014]),
+        ([(0, 0, 0.01), (0.025, 0.004, 0.015), (0.05, 0.02, -0.01)], [0.003, 0.0022, 0.0018]),
+        ([(0, 0, 0.01), (-0.025, 0.01, 0.012), (-0.045, -0.012, -0.015)], [0.003, 0.0022, 0.0018]),
+    ])  # fmt: skip
+    T = CArm(np.radians(20), np.radians(10)).T_image_isocentre @ rigid(None, -root.centroid)
+    pixel = apply(T, root.centreline.points)[:, 2] / abs(camera.fx)
+    radii = root.centreline.radii + slope * np.log2(root.centreline.radii / pixel) * pixel
+    mask = ray_cast(replace(root.centreline, radii=radii), T, camera)
+    view = View(mask, np.ones(mask.shape, bool), camera)
+    fit = refine(ContourSurface.from_model(root), (view,), T, prior(T, root), (5.0, 2.0))
+    assert all(ellipsoids(fit.covariance, fit.T_image_model, T, root.centroid).values())
+
+
 @pytest.mark.parametrize('width', [12, 16, 17, 40])
 def test_contours_match_as_in_a_search_through_all_points(width):
     """Pictures as narrow as one cell included."""
@@ -150,7 +170,7 @@ def test_contours_match_as_in_a_search_through_all_points(width):
     mask = np.zeros((50, width), np.uint8)
     mask[10:40, 4 : width - 4] = 255
     contour = mask_contour(mask, np.ones(mask.shape, bool), 1000)
-    samples = np.zeros((60, 8))
+    samples = np.zeros((60, 9))
     samples[:, 3:5] = rng.uniform(0, (width - 1, 49), (60, 2))
     angles = rng.uniform(0, 2 * np.pi, 60)
     samples[:, 5], samples[:, 6] = np.cos(angles), np.sin(angles)

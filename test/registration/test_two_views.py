@@ -85,7 +85,7 @@ def test_all_unknowns_move_the_second_picture_as_the_normal_equations_say(
         r2 = (normal @ (u - q) + own[1] + step[7]) ** 2
         return 0.5 * scale**2 * r2 / (scale**2 + r2)
 
-    H, sample, at = np.zeros((8, 8)), np.r_[x, camera.project(x), normal, 1.0], apply(T_view, pivot) + sway
+    H, sample, at = np.zeros((8, 8)), np.r_[x, camera.project(x), normal, 1.0, 3.0], apply(T_view, pivot) + sway
     r, weight, _ = _pull(sample, q, own[1], scale)
     _add(sample, weight, weight * r, at, camera.fx, camera.fy, np.empty(8), H)
     g = H[7, :7]

@@ -49,7 +49,7 @@ def test_the_predicted_error_is_that_of_random_poses(camera, model, T_truth):
 
 
 def walls(residuals, apart=40.0, step=3.0):
-    """Return the samples (K, 8) of a model's contour, and points and normals (K, 2) of one off it by residuals (W, N).
+    """Return the samples (K, 9) of a model's contour, and points and normals (K, 2) of one off it by residuals (W, N).
 
     Pixels. W straight walls lie `apart` pixels beside each other, the walls of vessels: their normals look left and
     right in turn.
@@ -59,7 +59,9 @@ def walls(residuals, apart=40.0, step=3.0):
         side = 1.0 if wall % 2 else -1.0
         v, u = step * np.arange(len(off)), np.full(len(off), apart * wall)
         n = np.column_stack([np.full(len(off), side), np.zeros(len(off))])
-        samples.append(np.column_stack([np.zeros((len(off), 3)), u, v, n, np.full(len(off), step)]))
+        samples.append(
+            np.column_stack([np.zeros((len(off), 3)), u, v, n, np.full(len(off), step), np.full(len(off), 3.0)])
+        )
         points.append(np.column_stack([u + side * off, v]))
         normals.append(n)
     return [np.concatenate(rows) for rows in (samples, points, normals)]
