@@ -1,11 +1,13 @@
 """Diseases change what they should, where they should, and nothing else of the patient."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trimesh
 
 from m2i_ros.simulation import ANATOMIES, make_anatomy, make_centreline
-from m2i_ros.simulation.anatomy.pathology import FREQUENCY, PATHOLOGIES, draw
+from m2i_ros.simulation.anatomy.pathology import FREQUENCY, PATHOLOGIES, afflict, draw
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance
 
 KNOWN = [(name, p) for name in ANATOMIES for p in PATHOLOGIES if (name, p) != ('aortic_root', 'kink')]
@@ -116,6 +118,13 @@ def test_the_patients_of_examples_and_figures_are_healthy():
     for name in ANATOMIES:
         for seed in range(5):
             assert np.array_equal(make_centreline(name, seed).radii, make_centreline(name, seed, None).radii)
+
+
+@pytest.mark.parametrize('pathology', PATHOLOGIES)
+def test_where_no_vessel_is_wide_enough_for_it_the_tree_stays_well(pathology):
+    tree = make_centreline('coronary', 0, None)
+    thin = replace(tree, radii=0.1 * tree.radii)
+    assert afflict(thin, pathology, range(tree.branch.max() + 1), np.random.default_rng(0)) is thin
 
 
 def test_a_generator_gives_new_patients_and_new_diseases():

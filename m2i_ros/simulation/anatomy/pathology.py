@@ -28,10 +28,12 @@ def draw(rng):
 def afflict(tree, pathology, branches, rng):
     """Return the tree with `pathology` (one of PATHOLOGIES) on one of `branches`, away from every joint.
 
-    The more wall there is, the likelier it falls ill.
+    The more wall there is, the likelier it falls ill. A tree none of whose branches is wide and long enough stays well.
     """
     runs = [run for run in _clear_runs(tree) if tree.branch[run[0]] in branches]
     runs = [run for run in runs if tree.radii[run].mean() > _THINNEST]
+    if not runs:
+        return tree
     area = np.array([np.ptp(tree.arc_length[run]) * tree.radii[run].mean() for run in runs])
     run = runs[rng.choice(len(runs), p=area / area.sum())]
     return _MAKERS[pathology](tree, run, rng)
