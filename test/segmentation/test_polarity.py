@@ -101,6 +101,19 @@ def test_a_shutter_stays_outside_when_it_is_drawn_black_over_bright_contrast(exp
     assert not valid[:, :28].any() and valid[:, 36:].all()
 
 
+@pytest.mark.parametrize('length, polarity', [(60, 'dark'), (110, 'bright')])
+def test_short_bright_pieces_are_no_vessels_but_discs(exported, length, polarity):
+    """A network that takes each dark bar for vessel, and a picture of a few bright ones."""
+    image = np.full((256, 256), 90, np.uint8)
+    for top in range(20, 240, 40):
+        image[top : top + 8, 40 : 40 + length] = 200
+    segmenter = Segmenter(exported, threads=1)
+    square = np.ones((25, 25), np.uint8)
+    segmenter._engine = lambda seen: (cv2.morphologyEx(seen[0, 0], cv2.MORPH_BLACKHAT, square) > 0.3).astype(np.float32)
+    segmenter.segment(image)
+    assert segmenter.info['polarity'] == polarity
+
+
 def test_an_unknown_polarity_is_refused_with_the_known_ones(exported):
     with pytest.raises(ValueError, match='auto, dark, bright'):
         Segmenter(exported, threads=1, polarity='white')
