@@ -5,10 +5,10 @@ from numba import njit
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-_FOLDED = 0.1  # share of neighbours turned by more than a right angle: of a noisy surface; 0.05 where few faces make it
+_FOLDED = 0.1  # share of neighbours turned by more than a right angle: noise as large as the faces
+_TURNS = 10  # of smoothing at a time
 _FRAYED = 1.2  # times as long as a circle's of the same area: an opening's border
 _HEM = 30  # turns of smoothing of such a border
-_TURNS, _MOST_TURNS = 10, 100  # of smoothing
 
 
 def weld(vertices, faces):
@@ -195,15 +195,22 @@ def unfolded(vertices, faces):
     """Return the vertices (V, 3) of a surface whose noise is as large as its faces, smoothed until it is not; of any
     other surface the vertices themselves.
 
-    faces: (F, 3), neighbours turned alike. Among those of a smooth surface, be it coarse, few are folded together.
+    faces: (F, 3), neighbours turned alike. Few are folded together on a smooth surface, and where they are because
+    faces are few, as on thin vessels that hold together no more, smoothing does not part them.
     """
     pairs, _ = adjacency(faces)
     edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
-    for _ in range(_MOST_TURNS // _TURNS):
+
+    def share_folded(vertices):
         _, normal = areas_and_normals(vertices, faces)
-        if np.mean(np.einsum('ij,ij->i', *normal[pairs.T]) < 0) < _FOLDED:
+        return np.mean(np.einsum('ij,ij->i', *normal[pairs.T]) < 0)
+
+    share = share_folded(vertices)
+    while share > _FOLDED:
+        smoother = smooth(vertices, edges, _TURNS)
+        if (left := share_folded(smoother)) > share / 2:
             break
-        vertices = smooth(vertices, edges, _TURNS)
+        vertices, share = smoother, left
     return vertices
 
 
