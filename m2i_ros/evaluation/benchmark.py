@@ -23,6 +23,7 @@ from m2i_ros.segmentation import Segmenter, WeightsError
 from m2i_ros.segmentation.engines import ENGINES, make_engine
 from m2i_ros.segmentation.weights import Weights, find
 from m2i_ros.simulation import ANATOMIES
+from m2i_ros.simulation.surface_faults import FAULTS
 
 # The deep residual U-Net of the paper's width.
 PAPER_NETWORK = {'width': 64, 'stem': 1, 'norm': 'batch'}
@@ -56,6 +57,9 @@ def main(argv=None):
     job.add_argument('--patients', type=int, default=6, help='of each anatomy (default: %(default)s)')
     job.add_argument('--seed', type=int, default=0, help="the first patient's (default: %(default)s)")
     job.add_argument('--faces', type=int, help='of coarser surfaces: what each is reduced to (default: as simulated)')
+    job.add_argument('--fault', choices=FAULTS, help='what is wrong with the surfaces (default: nothing)')
+    amounts = '; '.join(f'{name} {amount:g} {unit}' for name, (amount, unit) in FAULTS.items())
+    job.add_argument('--amount', type=float, help=f'of the fault (default: {amounts})')
     job.set_defaults(run=_centrelines)
     for name, job in jobs.choices.items():
         job.add_argument('--json', type=Path, required=True, help='where the figures go')
@@ -208,11 +212,14 @@ def cost(weights, size):
 
 def _centrelines(arguments):
     patients = [(a, arguments.seed + i) for a in arguments.anatomies for i in range(arguments.patients)]
+    fault, amount = arguments.fault, arguments.amount
+    if fault is not None and amount is None:
+        amount, _ = FAULTS[fault]
     rows = []
     with progress_bar() as progress:
         for anatomy, seed in progress.track(patients, description='extracting centrelines'):
-            rows.append(score_patient(anatomy, seed, arguments.faces))
-            write_json(arguments.json, {'job': 'centrelines', 'patients': rows})
+            rows.append(score_patient(anatomy, seed, arguments.faces, fault, amount))
+            write_json(arguments.json, {'job': 'centrelines', 'fault': fault, 'amount': amount, 'patients': rows})
     table = Table(
         title=f'centrelines of {len(rows)} simulated patients',
         caption='per cent of the length within a third of the radius: mean (least); seconds of processor time, median',

@@ -5,24 +5,28 @@ import time
 import numpy as np
 from scipy.spatial import cKDTree
 
-from m2i_ros.model import extract_centreline
+from m2i_ros.model.files import model_from_mesh
 from m2i_ros.model.surface import simplify
 from m2i_ros.simulation import make_anatomy
+from m2i_ros.simulation.surface_faults import faulty_surface
 
 _STEP = 0.05e-3  # metres: a third of the thinnest vessel's radius is 0.14 mm
 
 
-def score_patient(anatomy, seed, faces=None):
+def score_patient(anatomy, seed, faces=None, fault=None, amount=None):
     """Return the agreement in one simulated patient, with name, faces and processor seconds, as a dict.
 
-    faces: how many the surface is reduced to, about; None leaves it as it is.
+    fault: out of `FAULTS`, so much of which is put into the surface, drawn by the seed; None: none.
+    faces: how many the surface is reduced to then, about; None leaves it as it is.
     """
     patient = make_anatomy(anatomy, seed)
     surface = patient.vertices, patient.faces
-    if faces is not None and faces < len(patient.faces):
+    if fault is not None:
+        surface = faulty_surface(patient, fault, amount, np.random.default_rng(seed))
+    if faces is not None and faces < len(surface[1]):
         surface = simplify(*surface, faces)
     start = time.process_time()
-    found = extract_centreline(*surface)
+    found = model_from_mesh(*surface).centreline  # as of a file
     seconds = time.process_time() - start
     row = {'anatomy': anatomy, 'seed': seed, 'faces': len(surface[1]), 'seconds': round(seconds, 2)}
     return {**row, **agreement(found, patient.centreline)}

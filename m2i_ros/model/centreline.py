@@ -12,7 +12,16 @@ from scipy.spatial import cKDTree
 
 from m2i_ros.model.lumen import depths, fill_lumen, voxel_paths
 from m2i_ros.model.polyline import arc_length, resampled, smoothed
-from m2i_ros.model.surface import areas_and_normals, find_cap, first_hit, openings, orient, surface_samples
+from m2i_ros.model.surface import (
+    areas_and_normals,
+    find_cap,
+    first_hit,
+    hemmed,
+    openings,
+    orient,
+    surface_samples,
+    unfolded,
+)
 from m2i_ros.model.vessel_model import Centreline
 from m2i_ros.model.wall import make_wall, middles, round_middles, trace, wall_distances
 
@@ -22,6 +31,8 @@ _STEP_ON = 0.25  # radii, of a line led on to its vessel's end: it turns by no m
 _LED_ON = 3.0  # radii: how far, at most; a path stops 1.7 before the corner of an end
 _NARROWS = 0.8  # of the radius, in a step: a ball shrinks faster where it has met the end, grows faster outside
 
+_SHORT = 3.0  # trunk's radii: a longer path is no corner
+_CORNER = 0.5  # share of a round wall that a corner does not have: the end's and one side's is less
 _WALL_THERE = 0.85  # share of a round wall that makes a lumen the vessel's own: a twig takes two of its 16 sectors
 _OWN_WITHIN = 6.0  # radii from its ostium: a vessel whose wall is not round by then is not to be told by it
 _AHEAD = 1.5  # radii over which a vessel's direction is taken: over fewer, its points' noise turns it
@@ -43,13 +54,14 @@ def extract_centreline(vertices, faces):
 
     Raises ValueError when no vessel is found.
     """
-    surface = _Surface(vertices, orient(vertices, faces))
+    faces = orient(vertices, faces)
+    surface = _Surface(hemmed(unfolded(vertices, faces), faces), faces)
     paths = _paths(surface)
     if not paths:
         raise ValueError('no vessel was found: every part of the surface is about as wide as long')
 
     wall = surface.wall()  # by now without the caps, which bend a line that nears them
-    return _joined(paths, wall)
+    return _joined(_without_corners(paths, wall), wall)
 
 
 def _paths(surface):
@@ -78,6 +90,26 @@ def _paths(surface):
             line = _ended(line[::-1], wall, surface)[::-1]
         paths.append((line, parent, facing))
     return paths
+
+
+def _without_corners(paths, wall):
+    """Return the paths without those that lead, from the middle of a lumen, into a corner of its end or between folds
+    of a frayed one: short, and nowhere with a wall about them."""
+    kept = []
+    needed = {facing for _, _, facing in paths}
+    for number in range(len(paths))[::-1]:
+        line, parent, facing = paths[number]
+        if parent >= 0 and facing < 0 and number not in needed:
+            trunk = paths[parent][0]
+            start = trunk[np.linalg.norm(trunk - line[0], axis=1).argmin()]
+            beyond = line[_exit(line, start, wall) :]
+            short = arc_length(beyond)[-1] < _SHORT * wall_distances(start[None], wall)[0]
+            if short and (len(beyond) < 3 or not (_own_lumen(beyond, wall)[3] > _CORNER).any()):
+                continue
+        needed.add(parent)
+        kept.append(number)
+    renumber = {number: k for k, number in enumerate(kept[::-1])} | {-1: -1}
+    return [(paths[k][0], renumber[paths[k][1]], renumber[paths[k][2]]) for k in kept[::-1]]
 
 
 def _joined(paths, wall):
@@ -183,7 +215,8 @@ def _rounded(line, wall):
 def _unjumped(line, wall):
     """Return the line (N, 3) without jumps from the middle of a wide lumen to that of a vessel that leaves it slowly:
     led back from there as far as the vessel's own wall is to be seen."""
-    along, radii, middle, own = _own_lumen(line, wall)
+    along, radii, middle, share = _own_lumen(line, wall)
+    own = share > _WALL_THERE
     kept = len(line)  # points that are where they were
     for begin in np.flatnonzero(own[1:] & ~own[:-1])[::-1] + 1:
         before = np.flatnonzero(own[:begin])
@@ -211,8 +244,8 @@ def _led_back(line, trunk, start, wall):
     line = line[_exit(line, start, wall) :]
     if len(line) < 3:
         return line
-    along, radii, middle, own = _own_lumen(line, wall)
-    own &= along < _OWN_WITHIN * radii
+    along, radii, middle, share = _own_lumen(line, wall)
+    own = (share > _WALL_THERE) & (along < _OWN_WITHIN * radii)
     if not own.any():
         return line
     begin = int(np.argmax(own))
@@ -224,10 +257,9 @@ def _led_back(line, trunk, start, wall):
 
 def _own_lumen(line, wall):
     """Return how far along a line (N, 3) its points lie, the radii of their balls and the middles (N, 3) of the round
-    walls about them, and (N,) bool: where that wall is there all about, the lumen shared with no other vessel."""
+    walls about them, and the shares (N,) of these walls that are there."""
     radii = wall_distances(line, wall)
-    middle, share = round_middles(line, _tangents(line), radii, wall)
-    return arc_length(line), radii, middle, share > _WALL_THERE
+    return arc_length(line), radii, *round_middles(line, _tangents(line), radii, wall)
 
 
 def _traced_back(line, begin, middle, radius, trunk, shared, wall):

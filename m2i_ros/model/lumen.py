@@ -18,15 +18,21 @@ _CORNER = -2  # owns what leads into the corner of a vessel's end
 
 
 def fill_lumen(vertices, faces):
-    """Return grid (X, Y, Z) bool of the cells inside the closed surface, its corner (3,) and the cell size, metres.
+    """Return what `filled` does, with cells small enough for the thin vessels of a closed surface."""
+    size = np.ptp(vertices, axis=0)
+    inside, area = abs(volume(vertices, faces)), areas_and_normals(vertices, faces)[0].sum()
+    few, many = np.cbrt(inside / np.array(_VOXELS))
+    step = min(few, max(many, 2 * inside / area / _ACROSS))  # of a tube, 2 V / A is the radius
+    return filled(vertices, faces, max(step, np.cbrt(size.prod() / _CELLS), size.max() / 2000, 1e-5))
+
+
+def filled(vertices, faces, step):
+    """Return grid (X, Y, Z) bool of the cells inside the closed surface, its corner (3,) and the cell size `step`,
+    metres.
 
     Each axis votes by the winding number along its lines, two votes make an inside: a small defect does no harm.
     """
     low, size = vertices.min(axis=0), np.ptp(vertices, axis=0)
-    inside, area = abs(volume(vertices, faces)), areas_and_normals(vertices, faces)[0].sum()
-    few, many = np.cbrt(inside / np.array(_VOXELS))
-    step = min(few, max(many, 2 * inside / area / _ACROSS))  # of a tube, 2 V / A is the radius
-    step = max(step, np.cbrt(size.prod() / _CELLS), size.max() / 2000, 1e-5)
     origin = low - 1.5 * step * np.array([1.0, 1.01, 1.02])
     shape = np.ceil((low + size - origin) / step).astype(int) + 1
     votes = np.zeros(shape, np.uint8)

@@ -5,6 +5,11 @@ from numba import njit
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+_FOLDED = 0.1  # share of neighbours turned by more than a right angle: noise as large as the faces
+_TURNS = 10  # of smoothing at a time
+_FRAYED = 1.2  # times as long as a circle's of the same area: an opening's border
+_HEM = 30  # turns of smoothing of such a border
+
 
 def weld(vertices, faces):
     """Return (V', 3) float64 vertices and (F', 3) int32 faces without what a file may carry in excess.
@@ -118,6 +123,19 @@ def openings(vertices, faces):
     return centres, perimeter / (2 * np.pi), np.vstack([vertices, centres]), np.vstack([faces, fan])
 
 
+def hemmed(vertices, faces):
+    """Return the vertices (V, 3) of an outward surface with the borders of its frayed openings drawn to smooth curves;
+    of whole ones as they are."""
+    _, around, closed_vertices, closed_faces = openings(vertices, faces)
+    fan = closed_faces[len(faces) :]
+    opening = fan[:, 2] - len(vertices)
+    a, b, c = (closed_vertices[fan[:, k]] for k in range(3))
+    piece = np.cross(b - a, c - a) / 2
+    area = np.stack([np.bincount(opening, piece[:, k], len(around)) for k in range(3)], axis=1)
+    frayed = around > _FRAYED * np.sqrt(np.linalg.norm(area, axis=1) / np.pi)  # whatever the border's way
+    return smooth(vertices, fan[frayed[opening], :2], _HEM)
+
+
 def orient(vertices, faces):
     """Return the faces (F, 3) turned outward: neighbours agree, and each component, its openings closed, has a positive
     volume."""
@@ -157,6 +175,43 @@ def without_debris(vertices, faces):
         keep[component] = np.ptp(vertices[np.unique(faces[label == component])], axis=0).max() > 0.1 * extent
     used, faces = np.unique(faces[keep[label]], return_inverse=True)
     return vertices[used], faces.reshape(-1, 3).astype(np.int32), int((~keep).sum())
+
+
+def smooth(vertices, edges, turns):
+    """Return the vertices (V, 3) after so many turns of shrinking and growing along edges (E, 2), which keep the
+    calibre (Taubin, ICCV 1995)."""
+    one, two = np.unique(np.sort(edges, axis=1), axis=0).T
+    size = len(vertices)
+    neighbours = coo_matrix((np.ones(2 * len(one)), (np.append(one, two), np.append(two, one))), (size, size)).tocsr()
+    number = np.asarray(neighbours.sum(axis=1))
+    vertices = np.array(vertices, dtype=float)
+    for _ in range(turns):
+        for share in (0.5, -0.53):
+            vertices += share * (neighbours @ vertices - number * vertices) / np.maximum(number, 1)
+    return vertices
+
+
+def unfolded(vertices, faces):
+    """Return the vertices (V, 3) of a surface whose noise is as large as its faces, smoothed until it is not; of any
+    other surface the vertices themselves.
+
+    faces: (F, 3), neighbours turned alike. Few are folded together on a smooth surface, and where they are because
+    faces are few, as on thin vessels that hold together no more, smoothing does not part them.
+    """
+    pairs, _ = adjacency(faces)
+    edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+
+    def share_folded(vertices):
+        _, normal = areas_and_normals(vertices, faces)
+        return np.mean(np.einsum('ij,ij->i', *normal[pairs.T]) < 0)
+
+    share = share_folded(vertices)
+    while share > _FOLDED:
+        smoother = smooth(vertices, edges, _TURNS)
+        if (left := share_folded(smoother)) > share / 2:
+            break
+        vertices, share = smoother, left
+    return vertices
 
 
 def simplify(vertices, faces, count):

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from m2i_ros.model.errors import ModelError
+from m2i_ros.model.surface import smooth
 
 _SEED_REACH = 3.0  # mm about a seed point in which contrast is looked for
 _MOST_LABELS = 1000  # with more values than these a volume is a picture, not a label map
@@ -60,11 +61,8 @@ def label_surface(volume, labels=None):
 
     labels: numbers; None: the only one there is. Raises ModelError where they are not in the map, or must be given.
 
-    The staircase of the voxels is smoothed by turns of shrinking and growing (Taubin, ICCV 1995), which keeps the
-    calibre.
+    The staircase of the voxels is smoothed.
     """
-    import trimesh
-
     data = volume.data
     values = np.unique(data[::4, ::4, ::4])
     if len(values) > _MOST_LABELS or (values != np.rint(values)).any():
@@ -81,9 +79,7 @@ def label_surface(volume, labels=None):
         raise ModelError(f'{volume.name}: label {missing[0]:g} is not in the map: {held}')
     inside, affine = _cropped(np.isin(data, labels), volume.affine)
     vertices, faces = _level(inside.astype(np.float32), 0.5)
-    mesh = trimesh.Trimesh(vertices, faces, process=False)
-    trimesh.smoothing.filter_taubin(mesh, lamb=0.5, nu=0.53, iterations=10)
-    return _placed(np.asarray(mesh.vertices), affine), faces
+    return _placed(smooth(vertices, faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 5), affine), faces
 
 
 def contrast_surface(volume, threshold, seed_point=None):

@@ -6,7 +6,8 @@ from scipy.spatial import cKDTree
 from tubes import bent, bifurcation, dense_line, implicit_tree, straight, swept_tube
 
 from m2i_ros.model.centreline import extract_centreline, find_caps
-from m2i_ros.model.surface import orient, simplify
+from m2i_ros.model.surface import orient, simplify, without_debris
+from m2i_ros.model.volumes import Volume, label_surface
 from m2i_ros.simulation import make_anatomy
 
 
@@ -196,6 +197,50 @@ def test_holes_in_the_wall_do_no_harm():
     centreline = extract_centreline(vertices, faces)
     of_truth, of_found = agreement(centreline, [line], [radii])
     assert centreline.branch.max() == 0 and of_truth > 0.95 and of_found > 0.95
+
+
+def middles_along(line, middles):
+    """Return how far along a polyline (N, 3) the nearest point of it to each face's middle lies, metres."""
+    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+    return along[cKDTree(line).query(middles)[1]]
+
+
+def test_a_staircase_of_voxels_keeps_its_line():
+    line, radii = bent(0.02, np.pi, 3e-3)
+    low = line.min(axis=0) - 6e-3
+    shape = np.ceil((line.max(axis=0) + 6e-3 - low) / 1e-3).astype(int)
+    cells = low + 1e-3 * np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij'), axis=-1)
+    inside = (cKDTree(dense_line(line, radii, 1e-4)[0]).query(cells)[0] < 3e-3).astype(np.uint8)
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = 1e3 * low
+    vertices, faces = label_surface(Volume('', inside, affine, 'lps'))
+    centreline = extract_centreline(1e-3 * vertices, faces)
+    of_truth, of_found = agreement(centreline, [line], [radii])
+    # the ends are round, so that the line goes on a radius beyond the truth: 6 of 70 mm
+    assert centreline.branch.max() == 0 and of_truth > 0.98 and of_found > 0.9
+
+
+@pytest.mark.parametrize('noise', [0.05, 0.15, 0.3])
+def test_noise_as_large_as_the_faces_is_no_branch(noise):
+    line, radii = bent()
+    vertices, faces = swept_tube(line, radii, closed=False)
+    vertices = vertices + np.random.default_rng(0).normal(scale=noise * 4e-3, size=vertices.shape)  # faces: 0.8 mm
+    centreline = extract_centreline(vertices, faces)
+    of_truth, of_found = agreement(centreline, [line], [radii])
+    assert centreline.branch.max() == 0 and of_truth > 0.95 and of_found > 0.95
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_frayed_end_is_one_end(seed):
+    line, radii = bent(0.04, np.pi / 2, 6e-3)
+    vertices, faces = swept_tube(line, radii, closed=False)
+    along = middles_along(line, vertices[faces].mean(axis=1))
+    depth = np.minimum(along, along.max() - along) / 6e-3  # fewer and fewer faces over the last radius
+    faces = faces[np.random.default_rng(seed).uniform(size=len(faces)) < depth]
+    centreline = extract_centreline(*without_debris(vertices, faces)[:2])
+    of_truth, of_found = agreement(centreline, [line], [radii])
+    # half a radius of 10 is missing at each end
+    assert centreline.branch.max() == 0 and of_truth > 0.92 and of_found > 0.95
 
 
 @pytest.mark.parametrize('degrees', [40, 70])
