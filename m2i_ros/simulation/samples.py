@@ -41,8 +41,8 @@ THIN, WIDE = 3.0, 8.0
 class TrainingSamples:
     """An endless iterator of batches (image, mask, reference), (B, 1, S, S) float32 torch tensors in [0, 1].
 
-    The mask is 1 on the lumen that can be seen: where contrast stands out of the noise, up to the wall, and in thin
-    vessels up to half contrast. Catheters, leads and bones are not vessel. A quarter of the pictures shows no contrast.
+    The mask is 1 on the lumen that can be seen: where contrast stands out of the noise, up to the wall, in thin vessels
+    up to half contrast, and in coronary arteries up to two thirds of it, as people draw them. Catheters, leads and bones are not vessel. A quarter of the pictures shows no contrast.
     The reference is the scene some time before: breath has moved the patient and somebody the devices, other noise, and
     no contrast but, at times, a part of it.
 
