@@ -43,8 +43,8 @@ class TrainingSamples:
 
     The mask is 1 on the lumen that can be seen: where contrast stands out of the noise, up to the wall, in thin vessels
     up to half contrast, and in coronary arteries up to two thirds of it, as people draw them. Catheters, leads and
-    bones are not vessel. A quarter of the pictures shows no contrast. The reference is the scene some time before: breath has
-    moved the patient and somebody the devices, other noise, and no contrast but, at times, a part of it.
+    bones are not vessel. A quarter of the pictures shows no contrast. The reference is the scene some time before:
+    breath has moved the patient and somebody the devices, other noise, and no contrast but, at times, a part of it.
 
     size: S, pixels. seed: the same seed gives the same samples; give each worker its own. bright: share of the
     pictures that show contrast bright.
