@@ -133,7 +133,7 @@ def hemmed(vertices, faces):
     piece = np.cross(b - a, c - a) / 2
     area = np.stack([np.bincount(opening, piece[:, k], len(around)) for k in range(3)], axis=1)
     frayed = around > _FRAYED * np.sqrt(np.linalg.norm(area, axis=1) / np.pi)  # whatever the border's way
-    return smooth(vertices, fan[frayed[opening], :2], _HEM)
+    return smooth(vertices, fan[frayed[opening], :2], _HEM) if frayed.any() else vertices
 
 
 def orient(vertices, faces):

@@ -332,7 +332,7 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
         kernel = xray.motion_kernel(velocity * rng.uniform(3e-3, 1e-2), lag, np.clip(velocity / 15, -9, 9))
         vessel = cv2.filter2D(vessel, -1, kernel, borderType=cv2.BORDER_CONSTANT)
     # People draw a thin vessel's edge where the contrast is half, which the blur widens; a wide one to its wall; and
-    # coronary arteries where it is two thirds of that at the axis, as blurred as unblurred.
+    # coronary arteries where the contrast, blurred as it is, is two thirds of that at the axis.
     thin = np.clip((WIDE - radii_px) / (WIDE - THIN), 0, 1)
     drawn = np.sqrt((radii_px - 0.134 * thin * radii_px) ** 2 + (0.8 * thin * settings['blur']) ** 2)
     if kind == 'coronary':

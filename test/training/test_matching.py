@@ -1,6 +1,7 @@
 """The matching network learns from pairs made of models alone, stops and goes on, and its weights serve a `Matcher`."""
 
 import csv
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ import yaml
 from m2i_ros.registration.contour import ContourSurface
 from m2i_ros.registration.matching import SIDE, Matcher
 from m2i_ros.simulation import make_anatomy
-from m2i_ros.training.matching import LOSSES, MatchingSettings, MatchingTraining, export, losses
+from m2i_ros.training.matching import (
+    LOSSES,
+    MatchingSettings,
+    MatchingTraining,
+    export,
+    losses,
+    simulated_surfaces,
+)
 from m2i_ros.training.matching_data import Batch, batches, scene, turned
 from m2i_ros.training.matching_network import MatchingNetwork, exp_so3, project, solve
 from m2i_ros.training.train import main
@@ -126,3 +134,11 @@ def test_the_configuration_in_the_package_is_the_default():
     file = Path(__file__).parents[2] / 'config' / 'train_matching.yaml'
     read = MatchingSettings.read(file)
     assert {**vars(read), 'anatomies': tuple(read.anatomies)} == vars(MatchingSettings())
+
+
+def test_surfaces_are_found_again_as_they_were_kept(tmp_path):
+    settings = MatchingSettings(anatomies=('aortic_root',), patients=1, cache=str(tmp_path))
+    (made,), (kept,) = simulated_surfaces(settings), simulated_surfaces(settings)
+    assert len(list(tmp_path.iterdir())) == 1
+    for part in fields(ContourSurface):
+        np.testing.assert_array_equal(getattr(kept, part.name), getattr(made, part.name))
