@@ -226,11 +226,11 @@ def _centrelines(arguments):
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    for column in ('anatomy', 'true', 'found', 'ends missed', 'spurious', '% of length', 'seconds'):
+    for column in ('anatomy', 'true', 'beyond ostia', 'found', 'ends missed', 'spurious', '% of length', 'seconds'):
         table.add_column(column, justify='right')
     for anatomy in arguments.anatomies:
         own = [row for row in rows if row['anatomy'] == anatomy]
-        shares = [[100 * row[key] for row in own] for key in ('true_within', 'found_within')]
+        shares = [[100 * row[key] for row in own] for key in ('true_within', 'ostium_within', 'found_within')]
         table.add_row(
             anatomy,
             *[f'{statistics.mean(share):.1f} ({min(share):.1f})' for share in shares],

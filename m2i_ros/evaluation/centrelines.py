@@ -11,6 +11,7 @@ from m2i_ros.simulation import make_anatomy
 from m2i_ros.simulation.surface_faults import faulty_surface
 
 _STEP = 0.05e-3  # metres: a third of the thinnest vessel's radius is 0.14 mm
+_WIDER = 1.5  # a vessel this much wider is one that the other comes from, and not what it goes on as
 
 
 def score_patient(anatomy, seed, faces=None, fault=None, amount=None):
@@ -37,10 +38,13 @@ def agreement(found, true):
 
     true_within, found_within: shares of the true and of the found length that lie within a third of the true local
     radius of the other. A daughter's line inside its parent's lumen counts by the daughter's radius.
+    ostium_within: true_within of what lies beyond the ostia: not inside the true lumen of a much wider vessel, where the
+    surface does not tell where a daughter runs.
     true_ends, missed_ends: free ends of the true one, and how many of them no free end of the found one is near.
     spurious, spurious_share: branches found that lie for more than half their length farther off, their length's share.
     """
-    true_points, true_radii, true_length, _ = _dense(true)
+    true_points, true_radii, true_length, true_branch = _dense(true)
+    beyond = ~_inside_wider(true_points, true_radii, true_branch)
     points, _, length, branch = _dense(found)
     to_found, _ = cKDTree(points).query(true_points)
     to_true, nearest = cKDTree(true_points).query(points)
@@ -49,8 +53,10 @@ def agreement(found, true):
     spurious = np.bincount(branch, length * off) > 0.5 * of_branch
     ends, end_radii = _free_ends(true)
     to_end, _ = cKDTree(_free_ends(found)[0]).query(ends)
+    near = to_found < true_radii / 3
     return {
-        'true_within': float(true_length[to_found < true_radii / 3].sum() / true_length.sum()),
+        'true_within': float(true_length[near].sum() / true_length.sum()),
+        'ostium_within': float(true_length[near & beyond].sum() / true_length[beyond].sum()),
         'found_within': float(length[~off].sum() / length.sum()),
         'true_ends': len(ends),
         'missed_ends': int((to_end > 2 * end_radii + 1e-3).sum()),
@@ -71,6 +77,17 @@ def _dense(line):
     points = (1 - share[:, None]) * line.points[one] + share[:, None] * line.points[two]
     radii = (1 - share) * line.radii[one] + share * line.radii[two]
     return points, radii, length[edge] / steps[edge], line.branch[two]
+
+
+def _inside_wider(points, radii, branch):
+    """Return (n,) bool: which points (n, 3) lie in the ball about a point of a much wider branch."""
+    inside = np.zeros(len(points), bool)
+    balls = slice(None, None, 10)
+    within = cKDTree(points).query_ball_point(points[balls], radii[balls])
+    for near, radius, own in zip(within, radii[balls], branch[balls]):
+        near = np.array(near)
+        inside[near[(_WIDER * radii[near] < radius) & (branch[near] != own)]] = True
+    return inside
 
 
 def _free_ends(line):

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from m2i_ros.geometry import CArm
+from m2i_ros.geometry import CArm, apply
 from m2i_ros.simulation.patients import TRAINING, training_stream
 from m2i_ros.simulation.phantom import Phantom
+from m2i_ros.simulation.tubes import draw_tubes
+from m2i_ros.simulation.vessels import open_segments
+from m2i_ros.simulation.visibility import drawn_coronary
 
 # For each anatomy: its weight among the patients, and the spread of the C-arm's angles, degrees.
 _HABITS = {
@@ -24,8 +27,8 @@ class PhantomSamples:
     """An endless iterator of (image, mask, reference), (S, S) uint8, mask 0 or 255, of frames as `Phantom` makes them.
 
     Patients, angles, dose, dilution and display are drawn for each injection; the moments spread over all of it, one in
-    seven before the contrast comes; the reference is another one of those. size: S, pixels. seed: the same seed gives
-    the same samples.
+    seven before the contrast comes; the reference is another one of those. Coronary arteries are labelled as wide as
+    people draw them, as in `TrainingSamples`. size: S, pixels. seed: the same seed gives the same samples.
     """
 
     def __init__(self, size=512, seed=0):
@@ -47,15 +50,16 @@ class PhantomSamples:
         anatomy = rng.choice(list(_HABITS), p=weights / weights.sum())
         patient = int(rng.choice(TRAINING))
         for _ in range(INJECTIONS):
-            phantom = self._injection(anatomy, patient)
+            settings = self._settings(anatomy)
+            phantom = self._injection(anatomy, patient, settings)
             for moment in rng.permutation(len(phantom))[:FRAMES]:
                 frame, before = phantom[moment], phantom[rng.integers(_START * _RATE)]
-                yield frame.image, frame.mask, before.image
+                mask = _as_drawn(frame, phantom, settings.blur) if anatomy == 'coronary' else frame.mask
+                yield frame.image, mask, before.image
 
-    def _injection(self, anatomy, patient):
-        rng = self._rng
-        usual = Phantom.usual_settings(anatomy)
-        settings = replace(
+    def _settings(self, anatomy):
+        rng, usual = self._rng, Phantom.usual_settings(anatomy)
+        return replace(
             usual,
             iodine_mg_ml=usual.iodine_mg_ml * np.exp(rng.uniform(np.log(0.4), np.log(1.5))),
             photons=usual.photons * np.exp(rng.normal(0, 0.7)),
@@ -63,6 +67,9 @@ class PhantomSamples:
             edge_gain=rng.choice([0.0, rng.uniform(0, 1.0)]),
             latitude=(rng.uniform(0.1, 0.6), rng.uniform(0, 0.2)),
         )
+
+    def _injection(self, anatomy, patient, settings):
+        rng = self._rng
         return Phantom(
             anatomy,
             patient,
@@ -77,3 +84,13 @@ class PhantomSamples:
             settings=settings,
             collimator=rng.choice([1.5, rng.uniform(0.7, 1.1)]),
         )
+
+
+def _as_drawn(frame, phantom, blur):
+    """Return a frame's mask (H, W) uint8 without the borders of its vessels, which people leave out."""
+    tree, camera = phantom.model.centreline, phantom.camera
+    points = apply(frame.T_image_model, tree.points)
+    radii = drawn_coronary(tree.radii * camera.fy / points[:, 2], blur)
+    segments, lengths = open_segments(tree)
+    drawn = draw_tubes(camera.project(points), radii, lengths, segments, frame.mask.shape)[1]
+    return np.where(drawn > 0.5, frame.mask, np.uint8(0))

@@ -13,7 +13,7 @@ from m2i_ros.simulation.anatomy import ANATOMIES, make_centreline
 from m2i_ros.simulation.patients import training_stream
 from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
-from m2i_ros.simulation.visibility import grain, seen_segments, unevenness
+from m2i_ros.simulation.visibility import drawn_coronary, grain, seen_segments, unevenness
 
 # For each anatomy: its weight among the samples; its range of pixel sizes at the isocentre, metres; where it lies;
 # how its contrast is diluted (range, as a share); spread of the C-arm's angles, degrees.
@@ -331,12 +331,11 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
         lag = rng.choice([0.0, rng.uniform(0.02, 0.35)])
         kernel = xray.motion_kernel(velocity * rng.uniform(3e-3, 1e-2), lag, np.clip(velocity / 15, -9, 9))
         vessel = cv2.filter2D(vessel, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    # People draw a thin vessel's edge where the contrast is half, which the blur widens; a wide one to its wall; and
-    # coronary arteries where the contrast, blurred as it is, is two thirds of that at the axis.
+    # People draw a thin vessel's edge where the contrast is half, which the blur widens, and a wide one to its wall.
     thin = np.clip((WIDE - radii_px) / (WIDE - THIN), 0, 1)
     drawn = np.sqrt((radii_px - 0.134 * thin * radii_px) ** 2 + (0.8 * thin * settings['blur']) ** 2)
     if kind == 'coronary':
-        drawn = np.hypot(0.7 * radii_px, 0.6 * settings['blur'])
+        drawn = drawn_coronary(radii_px, settings['blur'])
     thick = (radii[segments] > LEAST_RADIUS).all(axis=1)
     return vessel, (pixels, drawn, segments[thick])
 

@@ -54,3 +54,21 @@ def test_half_a_line_is_half_of_the_truth():
     row = agreement(half, whole)
     assert row['true_within'] == pytest.approx(0.5, abs=0.02) and row['found_within'] == pytest.approx(1)
     assert row['missed_ends'] == 1
+
+
+def test_what_a_thin_vessel_does_inside_a_wide_one_is_told_apart():
+    # A twig of 25 mm, half as wide, starts on the middle of the wide line: 3 of its millimetres lie in its lumen.
+    true = straight(twig=25)
+    true = replace(true, radii=np.where(true.branch == 1, 1.5e-3, 3e-3))
+    found = straight(twig=25)
+    inside = (found.branch == 1) & (found.points[:, 0] < 3e-3)
+    bent = replace(found, points=found.points + np.outer(inside, (0, 0, 2e-3)))
+    row = agreement(bent, true)
+    assert row['ostium_within'] == pytest.approx(1, abs=0.01)
+    # Half a millimetre at either end of the three is near the bent line's.
+    assert row['true_within'] == pytest.approx(1 - 2 / 125, abs=0.005)
+    # What lies beyond the ostium counts in both.
+    assert agreement(straight(), true)['ostium_within'] == pytest.approx(100 / 122, abs=0.01)
+    # One as wide as the other is not inside it.
+    alike = agreement(straight(), straight(twig=25))
+    assert alike['ostium_within'] == alike['true_within']
