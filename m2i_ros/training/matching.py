@@ -65,6 +65,7 @@ class MatchingSettings:
         return cls(**{**given, **overrides})
 
 
+_PARTS = tuple(part.name for part in fields(ContourSurface))
 LOSSES = ('cells', 'distance', 'geodesic', 'overlap', 'pose')
 
 
@@ -75,17 +76,21 @@ def simulated_surfaces(settings, report=lambda done, total: None):
     for anatomy in settings.anatomies:
         for patient in range(settings.patients):
             kept = Path(settings.cache) / f'{anatomy}_{patient}.npz' if settings.cache else None
-            if kept and kept.exists():
-                with np.load(kept) as data:
-                    surface = ContourSurface(**data)
-            else:
+            surface = _kept_surface(kept) if kept and kept.exists() else None
+            if surface is None:
                 surface = ContourSurface.from_model(make_anatomy(anatomy, (patient, _STREAM)))
                 if kept:
                     kept.parent.mkdir(parents=True, exist_ok=True)
-                    np.savez(kept, **{part.name: getattr(surface, part.name) for part in fields(surface)})
+                    np.savez(kept, **{name: getattr(surface, name) for name in _PARTS})
             out.append(surface)
             report(len(out), total)
     return out
+
+
+def _kept_surface(file):
+    """Return the ContourSurface in a file, or None where an earlier version has written it, of other parts."""
+    with np.load(file) as data:
+        return ContourSurface(**data) if set(data) == set(_PARTS) else None
 
 
 class MatchingTraining:

@@ -142,3 +142,16 @@ def test_surfaces_are_found_again_as_they_were_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     for part in fields(ContourSurface):
         np.testing.assert_array_equal(getattr(kept, part.name), getattr(made, part.name))
+
+
+def test_surfaces_kept_by_an_earlier_version_are_made_again(tmp_path):
+    settings = MatchingSettings(anatomies=('aortic_root',), patients=1, cache=str(tmp_path))
+    (made,) = simulated_surfaces(settings)
+    (file,) = tmp_path.iterdir()
+    with np.load(file) as data:
+        parts = dict(data)
+    parts.popitem()
+    np.savez(file, **parts)
+    (again,) = simulated_surfaces(settings)
+    for part in fields(ContourSurface):
+        np.testing.assert_array_equal(getattr(again, part.name), getattr(made, part.name))
