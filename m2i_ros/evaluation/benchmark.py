@@ -222,21 +222,22 @@ def _centrelines(arguments):
             write_json(arguments.json, {'job': 'centrelines', 'fault': fault, 'amount': amount, 'patients': rows})
     table = Table(
         title=f'centrelines of {len(rows)} simulated patients',
-        caption='per cent of the length within a third of the radius: mean (least); seconds of processor time, median',
+        caption='per cent of the length within a third of the radius: mean (least); spurious branches (of the length); '
+        'seconds of processor time, median',
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    for column in ('anatomy', 'true', 'beyond ostia', 'found', 'ends missed', 'spurious', '% of length', 'seconds'):
-        table.add_column(column, justify='right')
+    for column in ('anatomy', 'true', 'beyond ostia', 'found', 'ends missed', 'spurious', 's'):
+        table.add_column(column, justify='right', no_wrap=True)
     for anatomy in arguments.anatomies:
         own = [row for row in rows if row['anatomy'] == anatomy]
         shares = [[100 * row[key] for row in own] for key in ('true_within', 'ostium_within', 'found_within')]
+        spurious = 100 * statistics.mean(row['spurious_share'] for row in own)
         table.add_row(
             anatomy,
             *[f'{statistics.mean(share):.1f} ({min(share):.1f})' for share in shares],
             f'{sum(row["missed_ends"] for row in own)} of {sum(row["true_ends"] for row in own)}',
-            str(sum(row['spurious'] for row in own)),
-            f'{100 * statistics.mean(row["spurious_share"] for row in own):.1f}',
+            f'{sum(row["spurious"] for row in own)} ({spurious:.1f}%)',
             f'{statistics.median(row["seconds"] for row in own):.1f}',
         )
     Console().print(table)

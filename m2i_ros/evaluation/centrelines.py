@@ -38,8 +38,8 @@ def agreement(found, true):
 
     true_within, found_within: shares of the true and of the found length that lie within a third of the true local
     radius of the other. A daughter's line inside its parent's lumen counts by the daughter's radius.
-    ostium_within: true_within of what lies beyond the ostia: not inside the true lumen of a much wider vessel, where the
-    surface does not tell where a daughter runs.
+    ostium_within: true_within of what lies beyond the ostia: not inside the true lumen of a much wider vessel, where
+    the surface does not tell where a daughter runs.
     true_ends, missed_ends: free ends of the true one, and how many of them no free end of the found one is near.
     spurious, spurious_share: branches found that lie for more than half their length farther off, their length's share.
     """
