@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.spatial import cKDTree
 
-from m2i_ros.evaluation.trials import BANDS, begin_stream, phantom_of, start
+from m2i_ros.evaluation.trials import BANDS, begin_stream, planes_of, start
 from m2i_ros.geometry import apply
 from m2i_ros.recording.report import write_json
 from m2i_ros.registration import Registrar, RegistrationSettings
@@ -63,7 +63,7 @@ def main(argv=None):
 def trials(anatomy, patient, size, masks=MASKS, segmenter=None):
     """Return a dict for each deformation and mask of one patient: registered by its undeformed model from a start that
     is near, then bent; see `centreline_errors`."""
-    phantom = phantom_of(anatomy, patient, size)
+    (phantom,) = planes_of(anatomy, patient, size)
     model = phantom.model
     settings = RegistrationSettings(deformation=True)
     rows = []
