@@ -199,7 +199,7 @@ def voxel_paths(index, cells, wall, step):
     cost = (wall / step) ** -3.0
     covered = np.zeros(len(cells))
     owner = np.full(len(cells), -1)
-    paths, tips = [], []
+    paths, tips, whole = [], [], []
     remaining = np.ones(len(cells), bool)
     while remaining.any():
         start, _ = _shortest(index, cells, length, int(np.argmax(remaining)))
@@ -221,8 +221,17 @@ def voxel_paths(index, cells, wall, step):
             chain = np.array(chain[::-1])
             _cover(index, cells, chain, 1.6 * wall[chain] / step + 2, covered)
             parent = int(owner[chain[0]])
-            if parent == _CORNER or not _is_branch(cells[chain] * step, wall[chain], parent < 0):
+            width, on_to = wall[chain], None
+            if parent == _CORNER:  # no corner, where it is long against the vessel's width: another leaves, or touches
+                parent = next(k for k, path in enumerate(whole) if chain[0] in path)
+                on_to = _with(chain[0], paths[parent][0], whole[parent])
+                width = np.maximum(width, wall[paths[parent][0][[0, -1]]].max())
+            if not _is_branch(cells[chain] * step, width, parent == -1):
                 continue
+            if on_to is not None:
+                paths[parent][0] = on_to
+                owner[on_to[1:] if paths[parent][1] >= 0 else on_to] = parent
+            whole.append(chain)
             owner[chain[1:] if parent >= 0 else chain] = _CORNER
             chain = chain[: _corner(cells[chain] * step, wall[chain])]
             if parent < 0:
@@ -243,10 +252,17 @@ def voxel_paths(index, cells, wall, step):
                     chain.append(int(previous[chain[-1]]))
                 parent = int(owner[chain[-1]])
                 paths.append([np.array(chain[::-1]), parent, len(paths) + other])
+                whole.append(paths[-1][0])
                 tips.append(tip)
             for k in (-2, -1):
                 owner[paths[k][0][1:]] = len(paths) + k
     return _from_widest(paths, cells, wall / step)
+
+
+def _with(cell, path, whole):
+    """Return a path out of the whole one, on to a cell of it that lies beyond one of its ends."""
+    at, first, last = (int(np.flatnonzero(whole == i)[0]) for i in (cell, path[0], path[-1]))
+    return whole[min(at, first) : max(at, last) + 1]
 
 
 @njit(cache=True, nogil=True)
@@ -306,15 +322,16 @@ def _from_widest(paths, cells, wall):
         widths = {paths[k][0][-1]: _end_width(cells, wall, paths[k][0]) for k in tree}
         widths[chains[0][0]] = 1.2 * _end_width(cells, wall, chains[0][::-1])  # as good as the widest
         meeting = {paths[k][0][-1] for k in tree if paths[k][2] >= 0}
-        root = max(widths.keys() - meeting, key=widths.get)
         one, two = (np.concatenate([chain[part] for chain in chains]) for part in (slice(-1), slice(1, None)))
-        nodes, number_of = np.unique(np.concatenate([one, two]), return_inverse=True)
+        nodes, number_of, degree = np.unique(np.concatenate([one, two]), return_inverse=True, return_counts=True)
         one, two = np.split(number_of, 2)
+        tips = np.flatnonzero(degree == 1)
+        ends = widths.keys() & set(nodes[tips])
+        root = max(ends - meeting or ends, key=widths.get)
         length = np.linalg.norm(cells[nodes[one]] - cells[nodes[two]], axis=1)
         graph = coo_matrix((length, (one, two)), shape=(len(nodes),) * 2)
         distance, previous = dijkstra(graph, False, np.searchsorted(nodes, root), return_predecessors=True)
         facing = {paths[k][0][-1]: paths[paths[k][2]][0][-1] for k in tree if paths[k][2] >= 0}
-        tips = np.flatnonzero((np.bincount(one, minlength=len(nodes)) + np.bincount(two, minlength=len(nodes))) == 1)
         owner = np.full(len(nodes), -1)
         number = {}
         # A trunk goes on where it is long and wide: the aorta to the valve, though a coronary stem's tip is farther.

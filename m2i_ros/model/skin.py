@@ -41,7 +41,7 @@ def skin(tree, spacing, bulge=None):
         _tube(part, origin, spacing, tree.points[on], tree.radii[on], bulge[on], pad)
         for end, way in zip(ends, outward, strict=True):
             if tree.branch[end] == branch:
-                _cut(part, origin, spacing, tree.points[end], way, 2.5 * tree.radii[end] + pad)
+                _cut(part, origin, spacing, tree.points[end], way, 1.5 * tree.radii[end] + pad)
         there = field[tuple(slice(f, f + n) for f, n in zip(first, part.shape, strict=True))]
         np.minimum(there, part, out=there)
     field = gaussian_filter(field, 0.6)
@@ -95,7 +95,8 @@ def _tube(field, origin, spacing, points, radii, bulge, pad):
 
 @njit(cache=True, nogil=True)
 def _cut(field, origin, spacing, point, way, reach):
-    """Raise `field` beyond the plane through `point` across `way`, within `reach` of the point."""
+    """Raise `field` beyond the plane through `point` across `way`, within `reach` of the point: no farther, for there
+    the vessel itself may come back."""
     for i in range(field.shape[0]):
         x = origin[0] + i * spacing - point[0]
         if abs(x) > reach:
@@ -106,7 +107,7 @@ def _cut(field, origin, spacing, point, way, reach):
                 continue
             for k in range(field.shape[2]):
                 z = origin[2] + k * spacing - point[2]
-                if abs(z) < reach:
+                if x * x + y * y + z * z < reach * reach:
                     beyond = x * way[0] + y * way[1] + z * way[2]
                     if beyond > field[i, j, k]:
                         field[i, j, k] = beyond
