@@ -26,7 +26,10 @@ from m2i_ros.segmentation import VesselMask
 from m2i_ros.simulation import make_anatomy
 from m2i_ros.simulation.mask_faults import damaged
 
-BANDS = {'near': (5, 10, 20), 'mid': (10, 20, 50), 'far': (25, 40, 100)}  # degrees, mm in plane, mm in depth
+# Degrees, mm in plane, mm in depth.
+BANDS = {'near': (5, 10, 20), 'mid': (10, 20, 50), 'far': (25, 40, 100), 'beyond': (40, 60, 150)}
+# What a search is told of how far off its start may be; where nothing stands here, what it takes for granted.
+TOLD = {'beyond': {'prior_rotation': np.radians(16), 'prior_in_plane': 0.06, 'prior_depth': 0.09}}
 RIGHT_MM = 2.0  # mPD below which a pose is right
 FIRST_PATIENT = 1_000_000  # no training draws patients by number
 # (starts, whether the network moves the best of them). One start: the pose that is wrong, and no other.
@@ -89,7 +92,7 @@ def trials(anatomy, patient, size, weights='default', chosen=tuple(VARIANTS)):
                 matching = weights if network else 'none'
                 # Without the early ends of a search: all variants go all the way.
                 settings = RegistrationSettings(
-                    min_overlap=0.0, min_vessel_fraction=0.0, starts=starts, matching=matching
+                    min_overlap=0.0, min_vessel_fraction=0.0, starts=starts, matching=matching, **TOLD.get(band, {})
                 )
                 registrar = Registrar(model, settings)
                 registrar.set_initial_pose(start)

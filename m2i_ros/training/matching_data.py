@@ -32,7 +32,7 @@ class Batch:
     truth: np.ndarray
 
 
-def batches(surfaces, rng, size, starts=8, pool=8, reuse=6):
+def batches(surfaces, rng, size, starts=8, pool=8, reuse=3):
     """Yield `Batch`es of `size` pairs without end.
 
     surfaces: list of ContourSurface: the patients. rng: numpy Generator. starts: pairs that share one fixed image.
