@@ -15,6 +15,9 @@ from m2i_ros.segmentation.weights import find, sha256
 LARGEST_SIDE = 512
 # Smaller ones are enlarged towards that size, at most so much: their vessels are thinner than those the weights know.
 ENLARGEMENT = 1.5
+# And they are softer than what these know: what a blur of so many of their own pixels takes from a picture enlarged by
+# half is added to it (unsharp masking), and less of it to one enlarged less.
+SOFTNESS = 2.0
 # Of a long picture reduced to the largest side, the other side keeps at least the STRIPth part of it.
 STRIP = 4
 # Islands are vessel where their certain part is no smaller than this area at the isocentre; where the size of a pixel
@@ -58,10 +61,11 @@ def network_input(image, valid, pictures=1, reference=None):
     return seen
 
 
-def at_network_size(picture, largest_side=LARGEST_SIDE):
+def at_network_size(picture, largest_side=LARGEST_SIDE, sharp=True):
     """Return a picture, (H, W), reduced or enlarged to the size at which it goes through the network.
 
-    Larger ones are reduced to `largest_side`, smaller ones enlarged by at most `ENLARGEMENT`.
+    Larger ones are reduced to `largest_side`, smaller ones enlarged by at most `ENLARGEMENT` and, where they are `sharp`
+    (grey values; masks are not), sharpened.
     """
     height, width = picture.shape
     longest, shortest = max(height, width), min(height, width)
@@ -73,7 +77,14 @@ def at_network_size(picture, largest_side=LARGEST_SIDE):
     if scale == 1:
         return picture
     size = (max(32, round(width * scale)), max(32, round(height * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if scale < 1:
+        return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    enlarged = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+    if not sharp:
+        return enlarged
+    gain = (scale - 1) / (ENLARGEMENT - 1)
+    blurred = cv2.GaussianBlur(enlarged, (0, 0), SOFTNESS * scale)
+    return cv2.addWeighted(enlarged, 1 + gain, blurred, -gain, 0)
 
 
 class Segmenter:
@@ -228,7 +239,7 @@ class Segmenter:
 
     def _probability(self, seen):
         height, width = seen.shape[1:]
-        seen = np.stack([at_network_size(picture, self.largest_side) for picture in seen])
+        seen = np.stack([at_network_size(picture, self.largest_side, self._weights.sharpen) for picture in seen])
         rows, columns = seen.shape[1:]
         below, right = (-side % self._weights.multiple for side in (rows, columns))
         if below or right:

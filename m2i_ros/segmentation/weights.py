@@ -28,6 +28,8 @@ class Weights:
     name: file name without extension. card: path of the model card; the other files lie beside it, see `file`.
     network: {width, stem, norm, pictures} of the `DeepResidualUNet`. multiple: picture sides must be multiples of it.
     threshold: probability from which a pixel is vessel, calibrated in training.
+    sharpen: whether they know pictures that were enlarged as sharpened, see `segmenter.at_network_size`; cards that do
+        not say so are of weights from before.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Weights:
     network: dict
     multiple: int
     threshold: float
+    sharpen: bool = False
 
     @property
     def pictures(self):
@@ -81,6 +84,7 @@ def _read(stem, card):
             network=dict(front['network']),
             multiple=int(front['multiple']),
             threshold=float(front['threshold']),
+            sharpen=bool(front.get('sharpen', False)),
         )
     except (IndexError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise WeightsError(f'{card}: not the card of exported weights ({error!r}): export them anew') from error

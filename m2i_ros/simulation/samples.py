@@ -303,7 +303,7 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
     if not filled:
         return np.zeros(shape, np.float32), None
 
-    amount = iodine * _concentration(rng, tree)
+    amount = iodine * _concentration(rng, kind, tree)
     mid = amount[segments].mean(axis=1)
     vessel = draw_tubes(pixels, radii_px, lengths * mid, segments, shape)[0]
     down = T_image_model[:2, 1]
@@ -340,7 +340,7 @@ def _draw_vessels(rng, kind, tree, spacing, shape, settings, scene, filled):
     return vessel, (pixels, drawn, segments[thick])
 
 
-def _concentration(rng, tree):
+def _concentration(rng, kind, tree):
     """Return the concentration (N,) at a tree's points, 0 to 1."""
     concentration = np.ones(len(tree.points))
     if rng.uniform() < 0.3:
@@ -352,7 +352,7 @@ def _concentration(rng, tree):
             rng.uniform(0.3, 1.5) * longest,
             rng.uniform(0.02, 0.15) * longest,
         )
-    if rng.uniform() < 0.25:
+    if rng.uniform() < (0.5 if kind == 'coronary' else 0.25):
         concentration = concentration * rng.uniform(0.25, 1.0, tree.branch.max() + 1)[tree.branch]
     return concentration
 

@@ -23,6 +23,10 @@ def augment(image, mask, size, rng, reference=None):
     if rng.uniform() < 0.3:
         blur = rng.uniform(0.4, 1.2)
         shown = [cv2.GaussianBlur(picture, (0, 0), blur) for picture in shown]
+    if rng.uniform() < 0.5:
+        # Screens and lenses spread light over some pixels, processing takes that back or does more than that.
+        gain, reach = rng.uniform(-0.8, 0.7), rng.uniform(1.5, 5)
+        shown = [picture + gain * (picture - cv2.GaussianBlur(picture, (0, 0), reach)) for picture in shown]
     if rng.uniform() < 0.3:
         # The noise of a smoothed picture is smooth too.
         strength, blur = rng.uniform(1, 6), rng.choice([0.0, rng.uniform(0.5, 1.0)], p=[0.7, 0.3])

@@ -236,7 +236,8 @@ def read_folders(folders):
 
 def network_pairs(folders):
     """List of (image, mask) of folders as the network gets them in use: at its size."""
-    return [tuple(at_network_size(picture) for picture in pair) for _, *pair in read_folders(folders)]
+    pairs = read_folders(folders)
+    return [(at_network_size(image), at_network_size(mask, sharp=False)) for _, image, mask in pairs]
 
 
 def read_pairs(images, masks, leave_out=()):

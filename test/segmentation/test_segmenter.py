@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2i_ros.segmentation import Segmenter
-from m2i_ros.segmentation.segmenter import network_input
+from m2i_ros.segmentation.segmenter import at_network_size, network_input
 
 
 @pytest.fixture(scope='module')
@@ -62,6 +62,26 @@ def test_the_network_sees_vessels_at_the_size_it_knows(exported, shape, largest_
     segmenter._engine = engine
     assert segmenter.segment(picture(shape)).mask.shape == shape
     assert sizes == [tuple(-(-side // 16) * 16 for side in seen)]
+
+
+def soft_line(side, sigma=2.0):
+    """(side, side) float32: 1, and 0 on the axis of a dark line of Gaussian profile."""
+    x = np.arange(side) - side // 2
+    return np.tile(1 - np.exp(-(x**2) / (2 * sigma**2)), (side, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ('side', 'least', 'most'), [(300, 1.2, 2.0), (420, 1.05, 1.2), (511, 1.0, 1.01), (512, 1, 1), (700, 0.9, 1)]
+)
+def test_enlarged_pictures_are_sharpened_the_more_the_more_they_are_enlarged(side, least, most):
+    line = soft_line(side)
+    contrast = np.ptp(at_network_size(line)[0]) / np.ptp(at_network_size(line, sharp=False)[0])
+    assert least <= contrast <= most
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_a_flat_picture_stays_flat_enlarged(dtype):
+    assert np.ptp(at_network_size(np.full((200, 180), 7, dtype))) < 1e-5
 
 
 @pytest.mark.parametrize('dtype', [np.uint16, np.float32])
