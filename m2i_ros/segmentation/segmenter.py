@@ -64,8 +64,8 @@ def network_input(image, valid, pictures=1, reference=None):
 def at_network_size(picture, largest_side=LARGEST_SIDE, sharp=True):
     """Return a picture, (H, W), reduced or enlarged to the size at which it goes through the network.
 
-    Larger ones are reduced to `largest_side`, smaller ones enlarged by at most `ENLARGEMENT` and, where they are `sharp`
-    (grey values; masks are not), sharpened.
+    Larger ones are reduced to `largest_side`, smaller ones enlarged by at most `ENLARGEMENT` and, if they are to be
+    `sharp` (grey values; masks are not), sharpened.
     """
     height, width = picture.shape
     longest, shortest = max(height, width), min(height, width)
