@@ -52,15 +52,17 @@ def main(argv=None):
     parser.add_argument('--anatomies', nargs='+', default=['iliofemoral', 'aortic_root', 'aortic_arch'])
     parser.add_argument('--patients', type=int, default=4, help='of each anatomy (default: %(default)s)')
     parser.add_argument('--first', type=int, default=FIRST_PATIENT, help='the first one (default: %(default)s)')
+    parser.add_argument('--views', type=int, default=1, help='of each patient (default: %(default)s)')
     parser.add_argument('--size', type=int, default=512, help='side of the picture, pixels (default: %(default)s)')
     parser.add_argument('--weights', default='default', help='matching weights (default: %(default)s)')
     parser.add_argument('--variants', nargs='+', default=list(VARIANTS), choices=VARIANTS, help='default: all')
     arguments = parser.parse_args(argv)
     rows = []
-    patients = [(a, arguments.first + i) for i in range(arguments.patients) for a in arguments.anatomies]
+    views = range(arguments.views)
+    cases = [(a, arguments.first + i, v) for i in range(arguments.patients) for a in arguments.anatomies for v in views]
     try:
-        for anatomy, patient in track(patients, 'registering', console=Console(stderr=True)):
-            rows += trials(anatomy, patient, arguments.size, arguments.weights, arguments.variants)
+        for anatomy, patient, view in track(cases, 'registering', console=Console(stderr=True)):
+            rows += trials(anatomy, patient, arguments.size, arguments.weights, arguments.variants, view)
             write_json(arguments.json, {'job': 'ablation', 'summary': summarise(rows), 'trials': rows})
     except KeyboardInterrupt:
         print('ablation: stopped', file=sys.stderr)
@@ -69,9 +71,9 @@ def main(argv=None):
     return 0
 
 
-def trials(anatomy, patient, size, weights='default', chosen=tuple(VARIANTS)):
-    """Return a dict for each mask, band and variant of one patient, in a view of its own."""
-    rng = np.random.default_rng((patient, 5))
+def trials(anatomy, patient, size, weights='default', chosen=tuple(VARIANTS), number=0):
+    """Return a dict for each mask, band and variant of one patient, in view `number` of its own."""
+    rng = np.random.default_rng((patient, 5, number) if number else (patient, 5))
     model = make_anatomy(anatomy, patient)
     c_arm = CArm(np.radians(rng.uniform(-40, 40)), np.radians(rng.uniform(-25, 25)))
     low, high = model.vertices.min(axis=0), model.vertices.max(axis=0)
@@ -84,7 +86,7 @@ def trials(anatomy, patient, size, weights='default', chosen=tuple(VARIANTS)):
     for mask, vessels in masks.items():
         for band in BANDS:
             start = _start(rng, T, model, BANDS[band])
-            own = {'anatomy': anatomy, 'patient': patient, 'mask': mask, 'band': band}
+            own = {'anatomy': anatomy, 'patient': patient, 'view': number, 'mask': mask, 'band': band}
             offset = pose_errors(start, T, model, camera)
             rows.append({**own, 'variant': 'start', **_figures(offset, 0.0)})
             for variant in chosen:

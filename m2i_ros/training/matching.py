@@ -33,14 +33,14 @@ class MatchingSettings:
     Raises ValueError naming what is unknown or out of its range.
     """
 
-    seed: int = 0
-    anatomies: tuple = ('iliofemoral', 'aortic_root', 'aortic_arch')
-    patients: int = 24
+    seed: int = 11
+    anatomies: tuple = ('iliofemoral', 'aortic_root', 'aortic_arch', 'coronary')
+    patients: int = 40
     cache: str = ''
-    batch_size: int = 24
+    batch_size: int = 32
     starts: int = 8
-    steps: int = 20000
-    minutes: float = 60.0
+    steps: int = 400000
+    minutes: float = 95.0
     learning_rate: float = 0.002
     weight_decay: float = 0.0001
     loss: dict = field(
