@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -206,3 +207,17 @@ def test_torch_is_not_imported_for_another_engine(exported):
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == 'False'
+
+
+@pytest.mark.parametrize(('side', 'alike'), [(96, False), (512, True)])
+def test_weights_from_before_get_small_pictures_as_they_are(exported, tmp_path, side, alike):
+    for file in exported.parent.glob(exported.stem + '.*'):
+        shutil.copy(file, tmp_path)
+    card = tmp_path / f'{exported.stem}.md'
+    text = card.read_text()
+    assert 'sharpen: true\n' in text
+    card.write_text(text.replace('sharpen: true\n', ''))
+    new, old = (
+        Segmenter(weights=weights, threads=1).segment(picture((side, side))).probability for weights in (exported, card)
+    )
+    assert np.allclose(new, old, atol=1e-6) == alike
