@@ -117,8 +117,10 @@ def openings(vertices, faces):
     number = opening.max() + 1
     length = np.linalg.norm(vertices[end] - vertices[start], axis=1)
     perimeter = np.bincount(opening, length, number)
-    middle = length[:, None] * (vertices[start] + vertices[end]) / 2
-    centres = np.stack([np.bincount(opening, middle[:, k], number) for k in range(3)], axis=1) / perimeter[:, None]
+    weight = np.maximum(length, 1e-12)  # edges that simplifying shrank to points may have a border of their own
+    middle = (vertices[start] + vertices[end]) / 2
+    centres = np.stack([np.bincount(opening, weight * middle[:, k], number) for k in range(3)], axis=1)
+    centres /= np.bincount(opening, weight, number)[:, None]
     fan = np.stack([end, start, size + opening], axis=1).astype(np.int32)
     return centres, perimeter / (2 * np.pi), np.vstack([vertices, centres]), np.vstack([faces, fan])
 

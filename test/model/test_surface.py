@@ -131,3 +131,16 @@ def test_an_oblique_cut_is_a_cap_too():
     cap = find_cap(vertices, faces, end, np.array([0.0, 0, 1]), 4e-3)
     at_end = faces[cap].ravel()
     assert cap.sum() > 100 and (stretched[at_end] == 1).all()
+
+
+def test_a_face_shrunk_to_a_point_opens_nothing_and_harms_nothing():
+    line, radii = straight()
+    vertices, faces = swept_tube(line, radii, closed=False)
+    n, point = len(vertices), np.array([[0.01, -0.02, 0.12]])
+    centres, around, closed, _ = openings(
+        np.vstack([vertices, np.repeat(point, 3, axis=0)]), np.vstack([faces, [[n, n + 1, n + 2]]])
+    )
+    order = np.argsort(around)
+    np.testing.assert_allclose(around[order], [0, 4e-3, 4e-3], rtol=0.01, atol=1e-12)
+    np.testing.assert_allclose(centres[order[0]], point[0])
+    assert np.isfinite(closed).all()
