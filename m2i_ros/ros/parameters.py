@@ -226,7 +226,7 @@ SEGMENTATION = (
     Parameter(
         'segmentation.largest_side',
         LARGEST_SIDE,
-        'Larger pictures are reduced to this for the network, small ones enlarged and sharpened; masks have their size.',
+        'Larger pictures are reduced to it for the network, small ones enlarged and sharpened; masks have their size.',
         'px',
         live=True,
         minimum=64,
