@@ -80,6 +80,11 @@ def test_enlarged_pictures_are_sharpened_the_more_the_more_they_are_enlarged(sid
     assert least <= contrast <= most
 
 
+def test_noise_is_not_sharpened():
+    noisy = soft_line(300) + 0.03 * np.random.default_rng(0).standard_normal((300, 300)).astype(np.float32)
+    np.testing.assert_array_equal(at_network_size(noisy), at_network_size(noisy, sharp=False))
+
+
 @pytest.mark.parametrize('dtype', [np.uint8, np.float32])
 def test_a_flat_picture_stays_flat_enlarged(dtype):
     assert np.ptp(at_network_size(np.full((200, 180), 7, dtype))) < 1e-5
@@ -217,7 +222,6 @@ def test_weights_from_before_get_small_pictures_as_they_are(exported, tmp_path, 
     text = card.read_text()
     assert 'sharpen: true\n' in text
     card.write_text(text.replace('sharpen: true\n', ''))
-    new, old = (
-        Segmenter(weights=weights, threads=1).segment(picture((side, side))).probability for weights in (exported, card)
-    )
+    shown = (200 * soft_line(side)).astype(np.uint8)
+    new, old = (Segmenter(weights=weights, threads=1).segment(shown).probability for weights in (exported, card))
     assert np.allclose(new, old, atol=1e-6) == alike
