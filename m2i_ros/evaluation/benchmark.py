@@ -222,16 +222,17 @@ def _centrelines(arguments):
             write_json(arguments.json, {'job': 'centrelines', 'fault': fault, 'amount': amount, 'patients': rows})
     table = Table(
         title=f'centrelines of {len(rows)} simulated patients',
-        caption='per cent of the length within a third of the radius: mean (least); spurious branches (of the length); '
+        caption="per cent of the length within a third of the vessel's radius, of the lumen's there, of the vessel's "
+        'beyond the ostia, and of what was found: mean (least); ends missed; spurious branches (of the length); '
         'seconds of processor time, median',
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    for column in ('anatomy', 'true', 'beyond ostia', 'found', 'ends missed', 'spurious', 's'):
+    for column in ('anatomy', 'true', 'in lumen', 'beyond', 'found', 'missed', 'spurious', 's'):
         table.add_column(column, justify='right', no_wrap=True)
     for anatomy in arguments.anatomies:
         own = [row for row in rows if row['anatomy'] == anatomy]
-        shares = [[100 * row[key] for row in own] for key in ('true_within', 'ostium_within', 'found_within')]
+        shares = [[100 * row[f'{key}_within'] for row in own] for key in ('true', 'lumen', 'ostium', 'found')]
         spurious = 100 * statistics.mean(row['spurious_share'] for row in own)
         table.add_row(
             anatomy,

@@ -36,15 +36,18 @@ def score_patient(anatomy, seed, faces=None, fault=None, amount=None):
 def agreement(found, true):
     """Return how two `Centreline`s agree, as a dict.
 
-    true_within, found_within: shares of the true and of the found length that lie within a third of the true local
+    true_within, found_within: shares of the true and of the found length that lie within a third of the true vessel's
     radius of the other. A daughter's line inside its parent's lumen counts by the daughter's radius.
+    lumen_within: true_within by the local radius of the lumen, whichever vessel's: of the largest ball in it about the
+    true point, as is usual for centrelines of surfaces (VMTK's maximum inscribed sphere).
     ostium_within: true_within of what lies beyond the ostia: not inside the true lumen of a much wider vessel, where
     the surface does not tell where a daughter runs.
     true_ends, missed_ends: free ends of the true one, and how many of them no free end of the found one is near.
     spurious, spurious_share: branches found that lie for more than half their length farther off, their length's share.
     """
     true_points, true_radii, true_length, true_branch = _dense(true)
-    beyond = ~_inside_wider(true_points, true_radii, true_branch)
+    widest, inside = _lumens(true_points, true_radii, true_branch)
+    beyond = ~inside
     points, _, length, branch = _dense(found)
     to_found, _ = cKDTree(points).query(true_points)
     to_true, nearest = cKDTree(true_points).query(points)
@@ -56,6 +59,7 @@ def agreement(found, true):
     near = to_found < true_radii / 3
     return {
         'true_within': float(true_length[near].sum() / true_length.sum()),
+        'lumen_within': float(true_length[to_found < widest / 3].sum() / true_length.sum()),
         'ostium_within': float(true_length[near & beyond].sum() / true_length[beyond].sum()),
         'found_within': float(length[~off].sum() / length.sum()),
         'true_ends': len(ends),
@@ -79,15 +83,18 @@ def _dense(line):
     return points, radii, length[edge] / steps[edge], line.branch[two]
 
 
-def _inside_wider(points, radii, branch):
-    """Return (n,) bool: which points (n, 3) lie in the ball about a point of a much wider branch."""
-    inside = np.zeros(len(points), bool)
+def _lumens(points, radii, branch):
+    """Return the radii (n,) of the balls about points (n, 3) that fit into the lumen of some branch, and (n,) bool:
+    which points lie in the lumen of another branch, much wider than theirs."""
+    widest, inside = radii.copy(), np.zeros(len(points), bool)
     balls = slice(None, None, 10)
     within = cKDTree(points).query_ball_point(points[balls], radii[balls])
-    for near, radius, own in zip(within, radii[balls], branch[balls]):
+    for near, centre, radius, own in zip(within, points[balls], radii[balls], branch[balls]):
         near = np.array(near)
-        inside[near[(_WIDER * radii[near] < radius) & (branch[near] != own)]] = True
-    return inside
+        near = near[branch[near] != own]
+        inside[near[_WIDER * radii[near] < radius]] = True
+        widest[near] = np.maximum(widest[near], radius - np.linalg.norm(points[near] - centre, axis=1))
+    return widest, inside
 
 
 def _free_ends(line):

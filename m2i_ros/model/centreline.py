@@ -16,6 +16,7 @@ from m2i_ros.model.surface import (
     areas_and_normals,
     find_cap,
     first_hit,
+    frayed_borders,
     hemmed,
     openings,
     orient,
@@ -29,6 +30,10 @@ SPACING = 1e-3  # metres between centreline points
 
 _STEP_ON = 0.25  # radii, of a line led on to its vessel's end: it turns by no more than it can follow
 _LED_ON = 3.0  # radii: how far, at most; a path stops 1.7 before the corner of an end
+_BESIDE = np.radians([30, 60])  # from a line's direction: where the cut of an end is looked for
+_DISC = 0.5  # how much the moments of such a cut may differ from a disc's, as a share
+_STRAIGHT = 0.75  # radii before its end a vessel is taken to be straight
+_LEFT = 90  # per cent of a frayed border's points that lie before the vessel's end
 _NARROWS = 0.8  # of the radius, in a step: a ball shrinks faster where it has met the end, grows faster outside
 
 _SHORT = 3.0  # trunk's radii: a longer path is no corner
@@ -55,7 +60,7 @@ def extract_centreline(vertices, faces):
     Raises ValueError when no vessel is found.
     """
     faces = orient(vertices, faces)
-    surface = _Surface(hemmed(unfolded(vertices, faces), faces), faces)
+    surface = _Surface(unfolded(vertices, faces), faces)
     paths = _paths(surface)
     if not paths:
         raise ValueError('no vessel was found: every part of the surface is about as wide as long')
@@ -171,9 +176,11 @@ class _Surface:
     """The surface, closed by thought, and what is known of its ends."""
 
     def __init__(self, vertices, faces):
-        self.vertices, self.faces = vertices, faces
-        self.centres, self.opening_radii, self.closed_vertices, self.closed_faces = openings(vertices, faces)
-        self.area, _ = areas_and_normals(vertices, faces)
+        borders, self.opening_sizes = frayed_borders(vertices, faces)
+        self._frayed = [vertices[np.unique(border)] for border in borders]
+        self.vertices, self.faces = hemmed(vertices, borders), faces
+        self.centres, self.opening_radii, self.closed_vertices, self.closed_faces = openings(self.vertices, faces)
+        self.area, self.normal = areas_and_normals(self.vertices, faces)
         self.caps = np.zeros(len(faces), bool)  # grows as ends are found
 
     def wall(self):
@@ -183,6 +190,54 @@ class _Surface:
     def closed_wall(self):
         """Return the `Wall` of the surface with its caps, openings closed."""
         return self._wall(self.closed_faces)
+
+    def end_at(self, opening, place):
+        """Return where a vessel with a place (3,) on its axis ends in an opening: in its middle or, where it is frayed,
+        as far out as most of what is left of the vessel there."""
+        centre, border = self.centres[opening], self._frayed[opening]
+        if not len(border):
+            return centre
+        out = _unit(centre - place)
+        return centre + max(np.percentile((border - centre) @ out, _LEFT), 0) * out
+
+    def cap_ahead(self, place, distance, direction, radius, width):
+        """Return (F,) bool: the faces of the flat cut ahead of a place (3,) near a vessel's end, all False where there
+        is none; and whether it is not ahead but beside.
+
+        distance, direction: metres to the surface along a unit vector (3,) about out of the vessel: where the vessel
+        bends as it ends, the cut may lie beside. radius: of the lumen there, and `width` before it, metres.
+        """
+        ahead = np.zeros(len(self.faces), bool)
+        if distance < 3 * radius:
+            ahead = find_cap(self.vertices, self.faces, place + distance * direction, direction, radius)
+        if self._no_disc(ahead) < _DISC:
+            return ahead, False
+        best, least = None, _DISC
+        side = _unit(np.cross(direction, np.eye(3)[np.abs(direction).argmin()]))
+        other = np.cross(direction, side)
+        for angle in _BESIDE:
+            for turn in np.arange(0, 2 * np.pi, np.pi / 4):
+                way = np.cos(angle) * direction + np.sin(angle) * (np.cos(turn) * side + np.sin(turn) * other)
+                distance, _ = first_hit(self.vertices, self.faces, place, way)
+                if distance > 1.5 * width:
+                    continue
+                cap = find_cap(self.vertices, self.faces, place + distance * way, way, width)
+                off = self._no_disc(cap, width)
+                if off < least:
+                    best, least = cap, off
+        return (ahead, False) if best is None else (best, True)
+
+    def _no_disc(self, faces, radius=None):
+        """Return by how much the moments of `faces`, (F,) bool, differ from those of a disc, as a share: of one of
+        their area or of a `radius`, metres."""
+        if faces.sum() < 3:
+            return np.inf
+        weight = self.area[faces]
+        middles = self.vertices[self.faces[faces]].mean(axis=1)
+        moments = np.linalg.eigvalsh(np.cov(middles.T, aweights=weight))
+        own = np.linalg.norm(weight @ self.normal[faces]) / np.pi
+        square = own if radius is None else radius**2
+        return max(abs(np.log(own / square)), *abs(np.log(4 * moments[1:] / square)), 4 * moments[0] / square)
 
     def _wall(self, faces):
         spacing = max(0.05e-3, np.sqrt(self.area.sum() / 200_000))
@@ -297,21 +352,33 @@ def _centred(line, wall):
 def _ended(line, wall, surface):
     """Return the line led on to where the vessel ends: into the opening, to the cap's centre or, the end being rounded,
     to the surface."""
+    width, _ = _end_radius(line, wall_distances(line, wall), line[-1])
+    in_opening = np.linalg.norm(surface.centres - line[-1], axis=1) < surface.opening_sizes
     line, direction, radius = _led_on(line, wall)
     ahead = (surface.centres - line[-1]) @ direction
     gap = np.linalg.norm(surface.centres - line[-1], axis=1)
-    fits = (gap < 3 * radius) & (ahead > 0.5 * gap) & (surface.opening_radii > 0.4 * radius)
+    fits = in_opening | (gap < 3 * radius) & (ahead > 0.5 * gap) & (surface.opening_radii > 0.4 * radius)
+    straight = 0.0  # how far before its end the vessel is taken to be
     if fits.any():
-        end = surface.centres[np.argmin(np.where(fits, gap, np.inf))]
+        opening = int(np.argmin(np.where(fits, gap, np.inf)))
+        size = surface.opening_sizes[opening]
+        far = np.linalg.norm(line - surface.centres[opening], axis=1) > size
+        end = surface.end_at(opening, line[np.flatnonzero(far)[-1] if far.any() else 0])
+        if in_opening[opening]:
+            straight = _STRAIGHT * size
     else:
         distance, _ = first_hit(surface.closed_vertices, surface.closed_faces, line[-1], direction)
-        if distance > 3 * radius:
-            return line
         end = line[-1] + distance * direction
-        cap = find_cap(surface.vertices, surface.faces, end, direction, radius)
+        cap, beside = surface.cap_ahead(line[-1], distance, direction, radius, width)
         if cap.any():
             surface.caps |= cap
             end = np.average(surface.vertices[surface.faces[cap]].mean(axis=1), axis=0, weights=surface.area[cap])
+            straight = _STRAIGHT * width * beside
+        elif distance > 3 * radius:
+            return line
+    # A line that comes to the end from the side has turned into its corner.
+    before = np.linalg.norm(line - end, axis=1) >= straight
+    line = line[: max(int(np.flatnonzero(before)[-1]) + 1 if before.any() else 0, 2)]
     spacing = max(np.linalg.norm(line[-1] - line[-2]), 0.1e-3)
     return np.vstack([line, resampled(np.stack([line[-1], end]), spacing)[1:]])
 

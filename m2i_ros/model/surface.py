@@ -6,6 +6,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 _FOLDED = 0.1  # share of neighbours turned by more than a right angle: noise as large as the faces
+_UNFOLDED = 0.02  # share at which such noise is gone
 _TURNS = 10  # of smoothing at a time
 _FRAYED = 1.2  # times as long as a circle's of the same area: an opening's border
 _HEM = 30  # turns of smoothing of such a border
@@ -125,17 +126,23 @@ def openings(vertices, faces):
     return centres, perimeter / (2 * np.pi), np.vstack([vertices, centres]), np.vstack([faces, fan])
 
 
-def hemmed(vertices, faces):
-    """Return the vertices (V, 3) of an outward surface with the borders of its frayed openings drawn to smooth curves;
-    of whole ones as they are."""
+def frayed_borders(vertices, faces):
+    """Return the borders (K lists) of an outward surface's openings, as numbers of edges' two vertices (B, 2), of whole
+    ones (0, 2); and the radii (K,) of circles of the openings' areas, which fraying leaves as they are."""
     _, around, closed_vertices, closed_faces = openings(vertices, faces)
     fan = closed_faces[len(faces) :]
     opening = fan[:, 2] - len(vertices)
     a, b, c = (closed_vertices[fan[:, k]] for k in range(3))
     piece = np.cross(b - a, c - a) / 2
     area = np.stack([np.bincount(opening, piece[:, k], len(around)) for k in range(3)], axis=1)
-    frayed = around > _FRAYED * np.sqrt(np.linalg.norm(area, axis=1) / np.pi)  # whatever the border's way
-    return smooth(vertices, fan[frayed[opening], :2], _HEM) if frayed.any() else vertices
+    radius = np.sqrt(np.linalg.norm(area, axis=1) / np.pi)  # whatever the border's way
+    return [fan[(opening == k) & (around[k] > _FRAYED * radius[k]), :2] for k in range(len(around))], radius
+
+
+def hemmed(vertices, borders):
+    """Return the vertices (V, 3) of a surface with `frayed_borders` drawn to smooth curves."""
+    edges = np.vstack([np.empty((0, 2), np.int32), *borders])
+    return smooth(vertices, edges, _HEM) if len(edges) else vertices
 
 
 def orient(vertices, faces):
@@ -208,7 +215,9 @@ def unfolded(vertices, faces):
         return np.mean(np.einsum('ij,ij->i', *normal[pairs.T]) < 0)
 
     share = share_folded(vertices)
-    while share > _FOLDED:
+    if share < _FOLDED:
+        return vertices
+    while share > _UNFOLDED:
         smoother = smooth(vertices, edges, _TURNS)
         if (left := share_folded(smoother)) > share / 2:
             break

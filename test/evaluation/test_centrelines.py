@@ -67,8 +67,20 @@ def test_what_a_thin_vessel_does_inside_a_wide_one_is_told_apart():
     assert row['ostium_within'] == pytest.approx(1, abs=0.01)
     # Half a millimetre at either end of the three is near the bent line's.
     assert row['true_within'] == pytest.approx(1 - 2 / 125, abs=0.005)
+    assert row['lumen_within'] == pytest.approx(row['true_within'], abs=0.002)
     # What lies beyond the ostium counts in both.
     assert agreement(straight(), true)['ostium_within'] == pytest.approx(100 / 122, abs=0.01)
     # One as wide as the other is not inside it.
     alike = agreement(straight(), straight(twig=25))
-    assert alike['ostium_within'] == alike['true_within']
+    assert alike['ostium_within'] == alike['true_within'] == alike['lumen_within']
+
+
+def test_by_the_lumens_radius_a_thin_vessel_inside_a_wide_one_counts_as_far_as_a_third_of_that():
+    # 6 mm of the twig lie inside the wide vessel. A millimetre off, that is too far by the twig's own radius, and by
+    # the lumen's, which falls towards the wall, from 3 mm on. It takes a millimetre to get so far off.
+    true = straight(twig=25)
+    true = replace(true, radii=np.where(true.branch == 1, 1.5e-3, 6e-3))
+    inside = (true.branch == 1) & (true.points[:, 0] < 6e-3)
+    row = agreement(replace(true, points=true.points + np.outer(inside, (0, 0, 1e-3))), true)
+    assert row['lumen_within'] == pytest.approx(1 - 2.7 / 125, abs=0.004)
+    assert row['lumen_within'] - row['true_within'] == pytest.approx(2.4 / 125, abs=0.004)
