@@ -4,8 +4,10 @@ import numpy as np
 from numba import njit
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 _FOLDED = 0.1  # share of neighbours turned by more than a right angle: noise as large as the faces
+_LONG = 6  # radii: a longer component is a piece of a vessel
 _UNFOLDED = 0.02  # share at which such noise is gone
 _TURNS = 10  # of smoothing at a time
 _FRAYED = 1.2  # times as long as a circle's of the same area: an opening's border
@@ -173,15 +175,31 @@ def without_debris(vertices, faces):
     """Return vertices, faces and how many components were dropped.
 
     Debris is a component of less than a hundredth of the area and a tenth of the extent: specks of calcium and islands
-    of a segmentation; the smaller of two vessel trees is far larger.
+    of a segmentation; the smaller of two vessel trees is far larger. A closed one that is long and thin, and near what
+    is kept, is a piece of a vessel that few faces hold together no more.
     """
     number, label = components(faces)
     area, _ = areas_and_normals(vertices, faces)
     component_area = np.bincount(label, area, number)
     extent = np.ptp(vertices, axis=0).max()
     keep = component_area > 0.01 * area.sum()
+    pieces = {}
     for component in np.flatnonzero(~keep):
-        keep[component] = np.ptp(vertices[np.unique(faces[label == component])], axis=0).max() > 0.1 * extent
+        own = faces[label == component]
+        points = vertices[np.unique(own)]
+        keep[component] = np.ptp(points, axis=0).max() > 0.1 * extent
+        length = np.linalg.norm(points - points[0], axis=1).max()  # from any point the farthest is half of it or more
+        radius = 2 * volume(vertices, own) / component_area[component]  # of a tube
+        if not keep[component] and not len(openings(vertices, own)[0]) and length > _LONG * abs(radius):
+            pieces[component] = points, length
+    added = keep.copy()
+    while pieces and added.any():
+        tree = cKDTree(vertices[np.unique(faces[added[label]])])
+        added = np.zeros(number, bool)
+        for component, (points, length) in list(pieces.items()):
+            if tree.query(points)[0].min() < length / 2:
+                added[component] = keep[component] = True
+                del pieces[component]
     used, faces = np.unique(faces[keep[label]], return_inverse=True)
     return vertices[used], faces.reshape(-1, 3).astype(np.int32), int((~keep).sum())
 

@@ -84,6 +84,25 @@ def test_debris_is_dropped_and_a_second_vessel_is_kept():
     assert dropped == 1 and components(kept_faces)[0] == 2 and len(kept_vertices) == 2 * n
 
 
+def test_a_loose_piece_is_kept_where_it_is_long_closed_and_near():
+    whole = swept_tube(*straight(), True)
+    line, radii = straight(length=7e-3, radius=4e-4)  # 3 to 10 mm beyond the end, in line with the vessel
+    piece = swept_tube(line + (0, 0, 0.083), radii, True)
+    far = (piece[0] + (0, 0, 0.05), piece[1])
+    pieces = {'near': piece, 'far': far, 'open': swept_tube(line + (0, 0, 0.083), radii, False)}
+    pieces['round'] = (piece[0] * (1, 1, 0.2) + (0, 0, 0.1437), piece[1])
+    kept = {}
+    for name, (vertices, faces) in pieces.items():
+        both = np.vstack([whole[0], vertices]), np.vstack([whole[1], faces + len(whole[0])])
+        kept[name] = without_debris(*both)[2] == 0
+    assert kept == {'near': True, 'far': False, 'open': False, 'round': False}
+    # One that only another piece is near to.
+    row = [whole, piece, (piece[0] + (0, 0, 9e-3), piece[1])]
+    first = np.cumsum([0, *(len(vertices) for vertices, _ in row)])
+    joined = np.vstack([vertices for vertices, _ in row]), np.vstack([f + n for (_, f), n in zip(row, first)])
+    assert without_debris(*joined)[2] == 0
+
+
 def test_samples_lie_on_the_surface_and_leave_no_gap():
     vertices = np.array([[0.0, 0, 0], [0.03, 0, 0], [0, 0.001, 0]])
     points, _ = surface_samples(vertices, np.array([[0, 1, 2]]), 1e-3)
