@@ -24,12 +24,11 @@ NOISE = (0.006, 0.012)
 # Of a long picture reduced to the largest side, the other side keeps at least the STRIPth part of it.
 STRIP = 4
 _ROUGH = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-# Islands are vessel where their certain part is no smaller than this area at the isocentre; where the size of a pixel
-# is not known, than this share of the picture (26 pixels of 512x512), which is the same where a detector of 0.3 m is
-# seen. What is found in frames without contrast is rarely certain anywhere (docs/training_log.md).
+# Islands are vessel where their certain part (`Weights.certain`) is no smaller than this area at the isocentre; where
+# the size of a pixel is not known, than this share of the picture (26 pixels of 512x512), which is the same where a
+# detector of 0.3 m is seen. What is found in frames without contrast is rarely certain anywhere (docs/training_log.md).
 SMALLEST_MM2 = 4.4
 SMALLEST_SHARE = 1e-4
-CERTAIN = 0.99
 # What changed since the reference is shown to the network so many times as strong as the picture, and up to a limit.
 CHANGE_GAIN, CHANGE_LIMIT = 3.0, 1.5
 # Probability of what is vessel without doubt, when polarities are compared; and how far a piece of it must reach, as a
@@ -226,7 +225,7 @@ class Segmenter:
 
     def _mask(self, probability, valid):
         mask = (probability >= self._threshold).view(np.uint8)
-        certain = probability >= max(CERTAIN, self._threshold)
+        certain = probability >= max(self._weights.certain, self._threshold)
         return VesselMask(_without_islands(mask, certain, self._smallest_island(mask.size)), valid, probability)
 
     def _vessels(self, image, bright, reference=None):

@@ -13,6 +13,8 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parent.parent / 'weights'
 DEFAULT = 'fluoroscopy'
+# Of weights whose card does not say how certain an island must be.
+CERTAIN = 0.99
 # The longest first: what ends on .int8.onnx ends on .onnx as well.
 SUFFIXES = {'int8': '.int8.onnx', 'onnx': '.onnx', 'pt': '.pt'}
 
@@ -30,6 +32,7 @@ class Weights:
     threshold: probability from which a pixel is vessel, calibrated in training.
     sharpen: whether they know pictures that were enlarged as sharpened, see `segmenter.at_network_size`; cards that do
         not say so are of weights from before.
+    certain: probability that an island must have somewhere to be vessel, see `segmenter.SMALLEST_SHARE`.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Weights:
     multiple: int
     threshold: float
     sharpen: bool = False
+    certain: float = CERTAIN
 
     @property
     def pictures(self):
@@ -85,6 +89,7 @@ def _read(stem, card):
             multiple=int(front['multiple']),
             threshold=float(front['threshold']),
             sharpen=bool(front.get('sharpen', False)),
+            certain=float(front.get('certain', CERTAIN)),
         )
     except (IndexError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise WeightsError(f'{card}: not the card of exported weights ({error!r}): export them anew') from error

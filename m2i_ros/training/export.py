@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from m2i_ros.segmentation.network import DeepResidualUNet
-from m2i_ros.segmentation.weights import find, sha256
+from m2i_ros.segmentation.weights import CERTAIN, find, sha256
 
 # Of a checkpoint older than its training's first validation.
 UNCALIBRATED = 0.5
@@ -38,6 +38,7 @@ def export(checkpoint, name, folder, text='', threshold=None):
         'network': network.config,
         'multiple': network.multiple,
         'threshold': threshold or state['validation'].get('threshold', UNCALIBRATED),
+        'certain': state['settings'].get('certain', CERTAIN),  # checkpoints from before do not say
         'sharpen': True,  # as real pictures are in training, see `network_pairs`
         'sha256': {kind: sha256(folder / f'{name}.{kind}') for kind in ('onnx', 'pt')},
         'trained': {'steps': state['step'], 'validation': state['validation'], 'settings': state['settings']},

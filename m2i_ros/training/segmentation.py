@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
 
 from m2i_ros.segmentation.network import DeepResidualUNet
-from m2i_ros.segmentation.weights import find
+from m2i_ros.segmentation.weights import CERTAIN, find
 from m2i_ros.training.data import (
     DataSettings,
     StreamSettings,
@@ -55,6 +55,7 @@ class TrainingSettings:
     validation_real: tuple = ()
     patience: int = 0
     checkpoint_every: float = 180.0
+    certain: float = CERTAIN
 
     def __post_init__(self):
         unknown = set(self.loss) - set(TERMS)

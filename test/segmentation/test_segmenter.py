@@ -133,11 +133,11 @@ def blobs(exported):
     return segmenter
 
 
-def islands(vessels, threshold):
+def islands(vessels, threshold, certain=0.99):
     """Where the probability reaches the threshold, and the number of certain pixels of the island there."""
     above = vessels.probability >= threshold
     labels, _ = scipy.ndimage.label(above, np.ones((3, 3)))
-    certain = np.bincount(labels[vessels.probability >= max(0.99, threshold)], minlength=labels.max() + 1)
+    certain = np.bincount(labels[vessels.probability >= max(certain, threshold)], minlength=labels.max() + 1)
     assert certain[1:].min() < 10 and certain.max() > 60
     return above, certain[labels]
 
@@ -157,6 +157,19 @@ def test_islands_are_judged_by_their_size_in_the_patient_where_it_is_known(blobs
     vessels = blobs.segment(picture((512, 512)))
     above, certain = islands(vessels, 0.6)
     np.testing.assert_array_equal(vessels.mask > 0, above & (certain * pixel_mm**2 >= 4.4))
+
+
+def test_how_certain_an_island_must_be_stands_in_the_card(exported, blobs, tmp_path):
+    for file in exported.parent.glob(exported.stem + '.*'):
+        shutil.copy(file, tmp_path)
+    card = tmp_path / f'{exported.stem}.md'
+    card.write_text(card.read_text().replace('certain: 0.99\n', 'certain: 0.95\n'))
+    segmenter = Segmenter(card, threads=1, polarity='dark', threshold=0.6)
+    segmenter._engine = blobs._engine
+    vessels = segmenter.segment(picture((512, 512)))
+    above, certain = islands(vessels, 0.6, 0.95)
+    np.testing.assert_array_equal(vessels.mask > 0, above & (certain >= 27))
+    assert (vessels.mask > 0).sum() > (blobs.segment(picture((512, 512))).mask > 0).sum()
 
 
 def test_a_higher_threshold_finds_less(blobs):

@@ -51,6 +51,7 @@ def config(tmp_path):
         'steps': 2,
         'validate_every': 2,
         'validation_frames': 4,
+        'certain': 0.8,
     }
     path = tmp_path / 'tiny.yaml'
     path.write_text(yaml.safe_dump(settings))
@@ -67,7 +68,7 @@ def test_each_picture_is_scored_by_a_network_that_has_not_seen_it(config, tmp_pa
     for fold, told in enumerate(report['folds'], 1):
         card = yaml.safe_load((out / f'fold{fold}' / 'weights.md').read_text().split('---')[1])
         assert card['trained']['settings']['data']['real'][0]['leave_out'] == told['held_out']
-        assert card['threshold'] == told['threshold']['simulation']
+        assert card['threshold'] == told['threshold']['simulation'] and card['certain'] == 0.8
     for row in report['images']:
         found, truth = (cv2.imread(str(f / f'{row["name"]}.png'), 0) for f in (out / 'masks', tmp_path / 'masks'))
         assert row['other folds']['dice'] == pytest.approx(dice(found, truth))
