@@ -71,7 +71,8 @@ def extract_centreline(vertices, faces):
 
 def _paths(surface):
     """Return lines through the middle of the surface's vessels, each from the line it leaves or the root to where the
-    vessel ends, as [(points (N, 3), number of the line it leaves or -1, number of the one it meets or -1)]."""
+    vessel ends, as [(points (N, 3), number of the line it leaves or -1, number of the one it meets or -1, radius of the
+    opening in which another ends that it leads into too or 0)]."""
     grid, origin, step = fill_lumen(surface.closed_vertices, surface.closed_faces)
     cells = np.argwhere(grid).astype(np.int32)
     if not len(cells):
@@ -89,11 +90,12 @@ def _paths(surface):
             line = np.vstack([line, paths[facing][0][-1]])
         # Thin vessels want closer points: a line cannot be smooth over its radius with one point in it.
         line = _centred(resampled(line, min(SPACING, 0.5 * np.median(depth[chain]))), wall)
+        frayed = surface.taken_about(line[-1]) if facing < 0 <= parent else 0.0
         if facing < 0:
             line = _ended(line, wall, surface)
         if parent < 0:
             line = _ended(line[::-1], wall, surface)[::-1]
-        paths.append((line, parent, facing))
+        paths.append((line, parent, facing, frayed))
     return paths
 
 
@@ -101,15 +103,15 @@ def _without_corners(paths, wall):
     """Return the paths without those that lead, from the middle of a lumen, into a corner of its end or between folds
     of a frayed one: short, and nowhere with a wall about them."""
     kept = []
-    needed = {facing for _, _, facing in paths}
+    needed = {facing for _, _, facing, _ in paths}
     for number in range(len(paths))[::-1]:
-        line, parent, facing = paths[number]
+        line, parent, facing, frayed = paths[number]
         if parent >= 0 and facing < 0 and number not in needed:
             trunk = paths[parent][0]
             start = trunk[np.linalg.norm(trunk - line[0], axis=1).argmin()]
             beyond = line[_exit(line, start, wall) :]
-            short = arc_length(beyond)[-1] < _SHORT * wall_distances(start[None], wall)[0]
-            if short and (len(beyond) < 3 or not (_own_lumen(beyond, wall)[3] > _CORNER).any()):
+            short = arc_length(beyond)[-1] < _SHORT * max(wall_distances(start[None], wall)[0], frayed)
+            if short and (frayed or len(beyond) < 3 or not (_own_lumen(beyond, wall)[3] > _CORNER).any()):
                 continue
         needed.add(parent)
         kept.append(number)
@@ -181,7 +183,8 @@ class _Surface:
         self.vertices, self.faces = hemmed(vertices, borders), faces
         self.centres, self.opening_radii, self.closed_vertices, self.closed_faces = openings(self.vertices, faces)
         self.area, self.normal = areas_and_normals(self.vertices, faces)
-        self.caps = np.zeros(len(faces), bool)  # grows as ends are found
+        self.caps = np.zeros(len(faces), bool)  # grows as ends are found, as does
+        self.taken = np.zeros(len(self.centres), bool)  # the openings in which a vessel ends
 
     def wall(self):
         """Return the `Wall` of the surface without caps, openings left open."""
@@ -190,6 +193,11 @@ class _Surface:
     def closed_wall(self):
         """Return the `Wall` of the surface with its caps, openings closed."""
         return self._wall(self.closed_faces)
+
+    def taken_about(self, place):
+        """Return the radius, metres, of an opening in which a vessel ends and a place (3,) lies; 0.0: there is none."""
+        about = self.taken & (np.linalg.norm(self.centres - place, axis=1) < self.opening_sizes)
+        return float(self.opening_sizes[about].max(initial=0.0))
 
     def end_at(self, opening, place):
         """Return where a vessel with a place (3,) on its axis ends in an opening: in its middle or, where it is frayed,
@@ -353,19 +361,18 @@ def _ended(line, wall, surface):
     """Return the line led on to where the vessel ends: into the opening, to the cap's centre or, the end being rounded,
     to the surface."""
     width, _ = _end_radius(line, wall_distances(line, wall), line[-1])
-    in_opening = np.linalg.norm(surface.centres - line[-1], axis=1) < surface.opening_sizes
+    # What else leads into an opening in which a vessel ends leads into a corner of it.
+    in_opening = ~surface.taken & (np.linalg.norm(surface.centres - line[-1], axis=1) < surface.opening_sizes)
     line, direction, radius = _led_on(line, wall)
     ahead = (surface.centres - line[-1]) @ direction
     gap = np.linalg.norm(surface.centres - line[-1], axis=1)
     fits = in_opening | (gap < 3 * radius) & (ahead > 0.5 * gap) & (surface.opening_radii > 0.4 * radius)
-    straight = 0.0  # how far before its end the vessel is taken to be
     if fits.any():
         opening = int(np.argmin(np.where(fits, gap, np.inf)))
-        size = surface.opening_sizes[opening]
-        far = np.linalg.norm(line - surface.centres[opening], axis=1) > size
-        end = surface.end_at(opening, line[np.flatnonzero(far)[-1] if far.any() else 0])
-        if in_opening[opening]:
-            straight = _STRAIGHT * size
+        surface.taken[opening] = True
+        outside = _before(line, surface.centres[opening], _STRAIGHT * surface.opening_sizes[opening])
+        end = surface.end_at(opening, outside[-1])
+        line = outside if in_opening[opening] else line
     else:
         distance, _ = first_hit(surface.closed_vertices, surface.closed_faces, line[-1], direction)
         end = line[-1] + distance * direction
@@ -373,14 +380,18 @@ def _ended(line, wall, surface):
         if cap.any():
             surface.caps |= cap
             end = np.average(surface.vertices[surface.faces[cap]].mean(axis=1), axis=0, weights=surface.area[cap])
-            straight = _STRAIGHT * width * beside
+            line = _before(line, end, _STRAIGHT * width) if beside else line
         elif distance > 3 * radius:
             return line
-    # A line that comes to the end from the side has turned into its corner.
-    before = np.linalg.norm(line - end, axis=1) >= straight
-    line = line[: max(int(np.flatnonzero(before)[-1]) + 1 if before.any() else 0, 2)]
     spacing = max(np.linalg.norm(line[-1] - line[-2]), 0.1e-3)
     return np.vstack([line, resampled(np.stack([line[-1], end]), spacing)[1:]])
+
+
+def _before(line, end, distance):
+    """Return the line (N, 3), two points of it at least, as far as it comes within a distance of its vessel's end: from
+    there on, coming from the side, it has turned into the end's corner."""
+    near = np.linalg.norm(line - end, axis=1) < distance
+    return line[: max(int(np.argmax(near)), 2)] if near.any() else line
 
 
 def _led_on(line, wall):
