@@ -183,8 +183,9 @@ class _Surface:
         self.vertices, self.faces = hemmed(vertices, borders), faces
         self.centres, self.opening_radii, self.closed_vertices, self.closed_faces = openings(self.vertices, faces)
         self.area, self.normal = areas_and_normals(self.vertices, faces)
-        self.caps = np.zeros(len(faces), bool)  # grows as ends are found, as does
-        self.taken = np.zeros(len(self.centres), bool)  # the openings in which a vessel ends
+        # Both grow as ends are found: the faces that close one, and the openings in which one lies.
+        self.caps = np.zeros(len(faces), bool)
+        self.taken = np.zeros(len(self.centres), bool)
 
     def wall(self):
         """Return the `Wall` of the surface without caps, openings left open."""

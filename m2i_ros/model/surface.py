@@ -185,12 +185,14 @@ def without_debris(vertices, faces):
     keep = component_area > 0.01 * area.sum()
     pieces = {}
     for component in np.flatnonzero(~keep):
-        own = faces[label == component]
-        points = vertices[np.unique(own)]
-        keep[component] = np.ptp(points, axis=0).max() > 0.1 * extent
+        used, own = np.unique(faces[label == component], return_inverse=True)
+        points, own = vertices[used], own.reshape(-1, 3)
+        if np.ptp(points, axis=0).max() > 0.1 * extent:
+            keep[component] = True
+            continue
         length = np.linalg.norm(points - points[0], axis=1).max()  # from any point the farthest is half of it or more
-        radius = 2 * volume(vertices, own) / component_area[component]  # of a tube
-        if not keep[component] and not len(openings(vertices, own)[0]) and length > _LONG * abs(radius):
+        radius = 2 * abs(volume(points, own)) / component_area[component]  # of a tube
+        if length > _LONG * radius and not len(openings(points, own)[0]):
             pieces[component] = points, length
     added = keep.copy()
     while pieces and added.any():
