@@ -13,6 +13,7 @@ LU = 'Lu et al., Eur Radiol 2009;19:664, gated CT of 77 adults'
 TOPS = 'Tops et al., JACC Cardiovasc Imaging 2008;1:321, CT of 169 adults, two views or both ostia'
 DODGE = 'Dodge et al., Circulation 1992;86:232, arteriograms of 83 adults'
 ATLAS = 'Medrano-Gracia et al., EuroIntervention 2016;12:845, CT of 300 adults'
+PFLEDERER = 'Pflederer et al., Invest Radiol 2006;41:793, CT, diagonals and marginals'
 ABDOMINAL = 'Joh et al., Yonsei Med J 2013;54:48, and CT of 1340, doi 10.1016/j.avsg.2019.05.030, women and men'
 MEASURED = [
     ('iliofemoral', 'aortic diameter', (14.5, 19.0), 2.1, ABDOMINAL),
@@ -46,6 +47,7 @@ MEASURED = [
     ('coronary', 'proximal right coronary diameter', (3.9,), 0.6, DODGE),
     ('coronary', 'left main length', (10.5,), 5.3, ATLAS),
     ('coronary', 'left main bifurcation angle', (75.0, 89.0), 22.0, ATLAS),
+    ('coronary', 'first side branch angle', (46.0, 48.0), 21.5, PFLEDERER),
 ]
 
 
@@ -74,6 +76,30 @@ class _Patient:
 
     def angle(self, one, other, distance):
         return np.degrees(np.arccos(self.direction(one, distance) @ self.direction(other, distance)))
+
+    def leaves_at(self, branch, distance):
+        """The angle between a branch's first millimetres and those of the vessel that goes on beside it."""
+        joint = self.origin[branch]
+        ways = []
+        for course in (self.on(branch), np.arange(joint, self.on(self._branch[joint])[-1] + 1)):
+            way = (
+                self.points[course[np.searchsorted(self.arc[course] - self.arc[course[0]], distance)]]
+                - self.points[joint]
+            )
+            ways.append(way / np.linalg.norm(way))
+        return np.degrees(np.arccos(ways[0] @ ways[1]))
+
+    def lumens_apart(self, branch):
+        """Millimetres between a branch's lumen, two diameters and 2 mm from its joint on, and the nearest other's."""
+        joint = self.origin[branch]
+        others = np.flatnonzero(self._branch != branch)
+        # A branch that it has itself is not another there.
+        own = [b for b, parent in self.origin.items() if self._branch[parent] == branch]
+        others = others[~np.isin(self._branch[others], own)]
+        free = 2 * self.diameters[joint] + 2
+        on = self.on(branch)[np.linalg.norm(self.points[self.on(branch)] - self.points[joint], axis=1) > free]
+        between = np.linalg.norm(self.points[on][:, None] - self.points[others], axis=2)
+        return (between - self.diameters[on, None] / 2 - self.diameters[others] / 2).min(initial=np.inf)
 
 
 def _iliofemoral(p):
@@ -130,9 +156,12 @@ def _aortic_arch(p):
 
 
 def _coronary(p):
+    apart = min(p.lumens_apart(branch) for branch in p.origin)
     if p.arc[p.on(0)[-1]] > 60:
-        return {'proximal right coronary diameter': p.diameter(0, 0.0, 0.1)}
+        return {'proximal right coronary diameter': p.diameter(0, 0.0, 0.1), 'lumens apart': apart}
     return {
+        'lumens apart': apart,
+        'first side branch angle': p.leaves_at(3, 8.0),
         'left main diameter': p.diameters[p.on(0)].max(),
         'left main length': p.arc[p.on(0)[-1]],
         'proximal LAD diameter': p.diameter(1, 0.0, 0.1),
@@ -194,6 +223,10 @@ def test_common_iliac_arteries_are_about_two_inches_long(population):
 def test_coronary_ostia_are_as_high_as_in_people(population):
     # Tops et al. 2008: left 14.4, right 17.2 mm above the annulus.
     assert 13.5 < population['aortic_root']['ostium height'].mean() < 18
+
+
+def test_hardly_a_coronary_artery_runs_in_another(population):
+    assert np.mean(population['coronary']['lumens apart'] > 0) > 0.9
 
 
 def test_arches_are_of_three_types_and_one_in_seven_is_bovine(population):

@@ -91,11 +91,12 @@ def test_beyond_an_occlusion_blood_comes_late_through_a_thin_vessel_or_not_at_al
             assert all(tuple(p) in kept for p in ill.points)
             continue
         late = flow_distance(ill) - flow_distance(healthy)
-        thin = ill.radii < 0.35 * healthy.radii
+        thin = ill.radii != healthy.radii
+        # A third of the vessel, or as thin as a vessel is drawn.
+        assert (ill.radii[thin] < np.maximum(0.35 * healthy.radii[thin], 0.201e-3)).all()
         assert thin.sum() >= 3 and len(np.unique(ill.branch[thin])) == 1
         # Where the collateral sets out it may cut a bend by a hair.
         assert late.min() > -1e-4 and late.max() > 1e-3
-        assert (ill.radii[~thin] == healthy.radii[~thin]).all()
     assert 0 < lost < len(SEEDS)
 
 

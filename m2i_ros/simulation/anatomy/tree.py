@@ -2,6 +2,7 @@
 
 import numpy as np
 from scipy.interpolate import CubicSpline
+from scipy.spatial.distance import cdist
 
 from m2i_ros.model.vessel_model import Centreline
 
@@ -29,6 +30,13 @@ class Tree:
             self._edges.append(np.array([[parent, index[0]]]))
         self._count += n
         return index
+
+    def apart(self, points, radii, parent, near, gap):
+        """Whether a branch, not added yet, keeps its lumen a `gap` from all others', but `near` its joint."""
+        beyond = np.linalg.norm(points - self.point(parent), axis=1) > near
+        others, widths = np.concatenate(self._points), np.concatenate(self._radii)
+        between = cdist(points[beyond], others) - np.asarray(radii)[beyond, None] - widths
+        return between.min(initial=np.inf) > gap
 
     def point(self, index):
         return np.concatenate(self._points)[index]
