@@ -47,6 +47,8 @@ def main(argv=None):
     job.add_argument('--out', default='runs/crossvalidation', help='folder; what is in it is not done again')
     job.add_argument('--folds', type=int, default=5, help='default: %(default)s')
     job.add_argument('--groups', default='', help='pictures alike, kept in one fold: "2,3;5,6"')
+    only = 'train these folds alone, from 1: processes beside each other may share the work'
+    job.add_argument('--only', type=int, nargs='+', metavar='FOLD', help=only)
     _add_training_options(job)
     job.set_defaults(run=_crossvalidate)
 
@@ -160,7 +162,10 @@ def _crossvalidate(arguments):
     fabric, console = _fabric(arguments), Console()
     groups = [group.split(',') for group in arguments.groups.split(';') if group]
     validation = CrossValidation(settings, arguments.out, arguments.folds, groups, fabric)
-    for fold in range(arguments.folds):
+    chosen = arguments.only or range(1, arguments.folds + 1)
+    if not set(chosen) <= set(range(1, arguments.folds + 1)):
+        raise ValueError(f'--only {" ".join(map(str, chosen))}: the folds are 1 to {arguments.folds}')
+    for fold in (number - 1 for number in chosen):
         if validation.done(fold):
             console.print(f'fold {fold + 1} of {arguments.folds} is done')
             continue
@@ -170,6 +175,9 @@ def _crossvalidate(arguments):
                 console.print('stopped; the same command goes on')
                 return 130
         validation.finish(fold)
+    if left := [str(fold + 1) for fold in range(arguments.folds) if not validation.done(fold)]:
+        console.print(f'not scored yet: without fold {", ".join(left)}, that must be trained before')
+        return 0
     console.print(summary_table(validation.score()))
     console.print(f'written: {validation.file}', soft_wrap=True)
     return 0

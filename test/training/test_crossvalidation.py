@@ -87,12 +87,18 @@ def test_each_picture_is_scored_by_a_network_that_has_not_seen_it(config, tmp_pa
     kept, lost = ((out / f'fold{fold}' / 'weights.pt') for fold in (1, 2))
     before = kept.stat().st_mtime_ns
     lost.with_suffix('.md').unlink()
-    assert main(command) == 0
-    assert 'fold 1 of 2 is done' in capsys.readouterr().out
+    (out / 'crossvalidation.json').unlink()
+    assert main([*command, '--only', '1']) == 0
+    told = capsys.readouterr().out
+    assert 'fold 1 of 2 is done' in told and 'without fold 2' in told
+    assert not (out / 'crossvalidation.json').exists()
+    assert main([*command, '--only', '2']) == 0
     assert kept.stat().st_mtime_ns == before
     assert json.loads((out / 'crossvalidation.json').read_text()) == report
     assert main([*command, '--steps', '3']) == 1
     assert 'other settings' in capsys.readouterr().err
+    assert main([*command, '--only', '3']) == 1
+    assert 'the folds are 1 to 2' in capsys.readouterr().err
 
 
 def test_the_pictures_held_out_are_not_trained_on(config, tmp_path):
