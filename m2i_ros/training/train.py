@@ -176,7 +176,7 @@ def _crossvalidate(arguments):
                 return 130
         validation.finish(fold)
     if left := [str(fold + 1) for fold in range(arguments.folds) if not validation.done(fold)]:
-        console.print(f'not scored yet: without fold {", ".join(left)}, that must be trained before')
+        console.print(f'not scored yet: fold {", ".join(left)} must be trained before')
         return 0
     console.print(summary_table(validation.score()))
     console.print(f'written: {validation.file}', soft_wrap=True)

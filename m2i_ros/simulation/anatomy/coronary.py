@@ -22,8 +22,8 @@ def make(rng):
 
     Diameters (Dodge et al., Circulation 1992;86:232): left main 4.5, proximal LAD 3.7, distal LAD 1.9, proximal LCx
     3.4, proximal RCA 3.9 mm, scattered by some 15%. Left main 10.5 +- 5.3 mm long, its branches 75 to 89 +- 22 degrees
-    apart (Medrano-Gracia et al., EuroIntervention 2016;12:845). Side branches leave at angles measured in people, and
-    no artery runs in another.
+    apart (Medrano-Gracia et al., EuroIntervention 2016;12:845). Side branches leave at about the angles measured in
+    people, and no artery runs in another where there is room for it.
     """
     tree = Tree()
     axes = np.array([50.0, 45.0, 60.0]) * rng.normal(1.0, 0.12, 3).clip(0.75, 1.3)
