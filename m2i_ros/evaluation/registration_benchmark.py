@@ -49,7 +49,7 @@ def add_arguments(parser):
         '--baselines',
         nargs='*',
         choices=BASELINES,
-        help=f'beside other ways, from the same starts; without names: {" ".join(USUAL)}. drr takes 10 s and more each',
+        help=f'beside other ways, from the same starts; without names: {" ".join(USUAL)}. drr: some 10 s a start',
     )
     parser.add_argument(
         '--strangers', action='store_true', help="also the next patient's model, of which no pose may be believed"
