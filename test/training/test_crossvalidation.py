@@ -52,6 +52,7 @@ def config(tmp_path):
         'validate_every': 2,
         'validation_frames': 4,
         'certain': 0.8,
+        'branches': 0.4,
     }
     path = tmp_path / 'tiny.yaml'
     path.write_text(yaml.safe_dump(settings))
@@ -69,6 +70,7 @@ def test_each_picture_is_scored_by_a_network_that_has_not_seen_it(config, tmp_pa
         card = yaml.safe_load((out / f'fold{fold}' / 'weights.md').read_text().split('---')[1])
         assert card['trained']['settings']['data']['real'][0]['leave_out'] == told['held_out']
         assert card['threshold'] == told['threshold']['simulation'] and card['certain'] == 0.8
+        assert card['branches'] == 0.4
     for row in report['images']:
         found, truth = (cv2.imread(str(f / f'{row["name"]}.png'), 0) for f in (out / 'masks', tmp_path / 'masks'))
         assert row['other folds']['dice'] == pytest.approx(dice(found, truth))
