@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 
-from m2i_ros.segmentation.branches import likely_branches
 from m2i_ros.segmentation.collimator import valid_area
 from m2i_ros.segmentation.engines import make_engine
 from m2i_ros.segmentation.polarity import POLARITIES, Polarity, inverted
@@ -30,8 +29,6 @@ _ROUGH = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 # detector of 0.3 m is seen. What is found in frames without contrast is rarely certain anywhere (docs/training_log.md).
 SMALLEST_MM2 = 4.4
 SMALLEST_SHARE = 1e-4
-# Where branches are judged (`Weights.branches`), they are followed down to this probability, or to the threshold.
-FAINT = 0.3
 # What changed since the reference is shown to the network so many times as strong as the picture, and up to a limit.
 CHANGE_GAIN, CHANGE_LIMIT = 3.0, 1.5
 # Probability of what is vessel without doubt, when polarities are compared; and how far a piece of it must reach, as a
@@ -227,16 +224,9 @@ class Segmenter:
         return vessels
 
     def _mask(self, probability, valid):
-        vessel = probability >= self._threshold
+        mask = (probability >= self._threshold).view(np.uint8)
         certain = probability >= max(self._weights.certain, self._threshold)
-        smallest = self._smallest_island(vessel.size)
-        if self._weights.branches:
-            faint = _without_islands(probability >= min(FAINT, self._threshold), certain, smallest) > 0
-            kept, axes = likely_branches(faint, probability, self._weights.branches)
-            # As wide as the threshold says, and nowhere interrupted.
-            vessel = kept & (vessel | axes)
-            certain &= vessel
-        return VesselMask(_without_islands(vessel, certain, smallest), valid, probability)
+        return VesselMask(_without_islands(mask, certain, self._smallest_island(mask.size)), valid, probability)
 
     def _vessels(self, image, bright, reference=None):
         """Return probability (H, W) and valid area (H, W) of a picture in which contrast is bright, or dark."""
@@ -276,11 +266,11 @@ class Segmenter:
 
 
 def _without_islands(mask, certain, smallest):
-    """(H, W) bool to 0 or 255 without its 8-connected islands of fewer than `smallest` certain pixels.
+    """(H, W) uint8, 0 or 1, to 0 or 255 without its 8-connected islands of fewer than `smallest` certain pixels.
 
     certain: (H, W) bool, within the mask.
     """
     # Areas by hand, of certain pixels only: OpenCV's own statistics take three times as long.
-    number, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    number, labels = cv2.connectedComponents(mask, connectivity=8)
     areas = np.bincount(labels[certain], minlength=number)
     return np.where(areas >= max(smallest, 1), 255, 0).astype(np.uint8).take(labels)

@@ -33,8 +33,6 @@ class Weights:
     sharpen: whether they know pictures that were enlarged as sharpened, see `segmenter.at_network_size`; cards that do
         not say so are of weights from before.
     certain: probability that an island must have somewhere to be vessel, see `segmenter.SMALLEST_SHARE`.
-    branches: mean probability that a branch must have along its axis to be vessel, see `branches.likely_branches`; 0:
-        branches are not judged.
     """
 
     name: str
@@ -44,7 +42,6 @@ class Weights:
     threshold: float
     sharpen: bool = False
     certain: float = CERTAIN
-    branches: float = 0.0
 
     @property
     def pictures(self):
@@ -93,7 +90,6 @@ def _read(stem, card):
             threshold=float(front['threshold']),
             sharpen=bool(front.get('sharpen', False)),
             certain=float(front.get('certain', CERTAIN)),
-            branches=float(front.get('branches', 0)),
         )
     except (IndexError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise WeightsError(f'{card}: not the card of exported weights ({error!r}): export them anew') from error

@@ -38,9 +38,7 @@ def export(checkpoint, name, folder, text='', threshold=None):
         'network': network.config,
         'multiple': network.multiple,
         'threshold': threshold or state['validation'].get('threshold', UNCALIBRATED),
-        # Checkpoints from before do not say these.
-        'certain': state['settings'].get('certain', CERTAIN),
-        'branches': state['settings'].get('branches', 0.0),
+        'certain': state['settings'].get('certain', CERTAIN),  # checkpoints from before do not say
         'sharpen': True,  # as real pictures are in training, see `network_pairs`
         'sha256': {kind: sha256(folder / f'{name}.{kind}') for kind in ('onnx', 'pt')},
         'trained': {'steps': state['step'], 'validation': state['validation'], 'settings': state['settings']},

@@ -56,7 +56,6 @@ class TrainingSettings:
     patience: int = 0
     checkpoint_every: float = 180.0
     certain: float = CERTAIN
-    branches: float = 0.0
 
     def __post_init__(self):
         unknown = set(self.loss) - set(TERMS)
