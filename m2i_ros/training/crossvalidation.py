@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 from rich.table import Table
 
-from m2i_ros.evaluation.metrics import cldice, dice, mask_scores
+from m2i_ros.evaluation.metrics import mask_scores
 from m2i_ros.evaluation.terminal import quartiles
 from m2i_ros.recording.report import write_json
 from m2i_ros.segmentation import Segmenter
 from m2i_ros.training.data import read_folders
 from m2i_ros.training.export import export
 from m2i_ros.training.segmentation import SegmentationTraining
-from m2i_ros.training.validation import THRESHOLDS, best_threshold
+from m2i_ros.training.validation import best_threshold, threshold_scores
 
 # Where a fold's threshold comes from.
 THRESHOLDS_FROM = ('simulation', 'other folds')
@@ -107,13 +107,13 @@ class CrossValidation:
         swept = {}
         for segmenter, names in zip(segmenters, self._folds):
             for name in names:
-                probability = segmenter.segment(self._pairs[name][0]).probability
+                image, mask = self._pairs[name]
+                probability = segmenter.segment(image).probability
                 self._save('probabilities', name, (255 * probability).round().astype(np.uint8))
-                swept[name] = self._swept(segmenter, name)
+                swept[name] = threshold_scores(probability, mask > 127)
         rows, thresholds = [], []
         for segmenter, names in zip(segmenters, self._folds):
             others = np.mean([scores for name, scores in swept.items() if name not in names], axis=0)
-            segmenter.threshold = None
             thresholds.append(dict(zip(THRESHOLDS_FROM, (segmenter.threshold, best_threshold(others)[0]))))
             for name in names:
                 row = {'name': name, 'fold': len(thresholds)}
@@ -134,15 +134,6 @@ class CrossValidation:
         }
         write_json(self.file, report)
         return report
-
-    def _swept(self, segmenter, name):
-        """Return Dice and clDice of a picture's masks, as they are in use, at each of THRESHOLDS, (T, 2)."""
-        image, mask = self._pairs[name]
-        scores = []
-        for segmenter.threshold in THRESHOLDS:
-            found = segmenter.segment(image).mask
-            scores.append((dice(found, mask > 127), cldice(found, mask > 127)))
-        return np.array(scores)
 
     def _folder(self, fold):
         return self._out / f'fold{fold + 1}'
