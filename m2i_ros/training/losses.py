@@ -3,33 +3,14 @@
 import torch
 from torch.nn import functional
 
+from m2i_ros.training.skeleton import soft_skeleton
+
 
 def soft_dice_loss(logits, target, smooth=1.0):
     """1 - Dice over the whole batch, so that a picture without vessels counts by its false pixels."""
     probability = torch.sigmoid(logits)
     overlap = (probability * target).sum()
     return 1 - (2 * overlap + smooth) / (probability.sum() + target.sum() + smooth)
-
-
-def soft_skeleton(probability, iterations):
-    """Differentiable skeleton of vessels up to 2 * iterations pixels wide (Shit et al., CVPR 2021, algorithm 1)."""
-
-    def erode(x):
-        rows, columns = functional.max_pool2d(-x, (3, 1), 1, (1, 0)), functional.max_pool2d(-x, (1, 3), 1, (0, 1))
-        return -torch.maximum(rows, columns)
-
-    def top_hat(x, eroded):
-        return functional.relu(x - functional.max_pool2d(eroded, 3, 1, 1))
-
-    # Pictures side by side in memory as if they were channels: a CPU pools several of them at once.
-    probability = probability.transpose(0, 1).contiguous(memory_format=torch.channels_last)
-    eroded = erode(probability)
-    skeleton = top_hat(probability, eroded)
-    for _ in range(iterations):
-        probability, eroded = eroded, erode(eroded)
-        rest = top_hat(probability, eroded)
-        skeleton = skeleton + functional.relu(rest - skeleton * rest)
-    return skeleton.transpose(0, 1)
 
 
 def soft_cldice_loss(logits, target, iterations=8, smooth=1.0):

@@ -1,14 +1,16 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from m2i_ros.training.losses import (
     distillation_loss,
     segmentation_loss,
     soft_cldice_loss,
     soft_dice_loss,
-    soft_skeleton,
     tolerant_dice_loss,
 )
+from m2i_ros.training.skeleton import pooled_skeleton, soft_skeleton
 
 
 def line(width, gap=0):
@@ -55,6 +57,39 @@ def test_the_soft_skeleton_lies_on_the_middle():
     skeleton = soft_skeleton(line(9), 8)[0, 0]
     assert skeleton[34, 20:44].min() == 1
     assert skeleton[[30, 31, 37, 38], 20:44].max() == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(1, 24),
+    width=st.integers(1, 24),
+    iterations=st.integers(0, 6),
+    seed=st.integers(0, 2**31),
+)
+def test_compiled_and_pooled_skeletons_and_their_gradients_are_the_same(batch, height, width, iterations, seed):
+    random = torch.Generator().manual_seed(seed)
+    # Smooth, so that vessels are wider than a pixel; no two pixels are equal, which would leave the gradient open.
+    picture = torch.rand(batch, 1, height + 4, width + 4, generator=random)
+    picture = torch.nn.functional.avg_pool2d(picture, 5, 1)
+    weight = torch.rand(picture.shape, generator=random)
+    made = []
+    for skeleton in (soft_skeleton, pooled_skeleton):
+        x = picture.clone().requires_grad_()
+        y = skeleton(x, iterations)
+        (y * weight).sum().backward()
+        made.append((y.detach(), x.grad))
+    (compiled, compiled_gradient), (pooled, pooled_gradient) = made
+    torch.testing.assert_close(compiled, pooled, rtol=0, atol=1e-6)
+    torch.testing.assert_close(compiled_gradient, pooled_gradient, rtol=1e-5, atol=1e-5)
+
+
+def test_the_skeleton_of_a_bfloat16_picture_is_of_its_type():
+    x = line(9).bfloat16().requires_grad_()
+    skeleton = soft_skeleton(x, 8)
+    skeleton.sum().backward()
+    assert skeleton.dtype == x.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(skeleton.float(), soft_skeleton(line(9), 8))
 
 
 def test_tolerant_dice_forgives_a_border_two_pixels_off_and_no_more():
