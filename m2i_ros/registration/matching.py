@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from m2i_ros.geometry import Camera, apply, inverse, rigid, rotation_matrix, rotation_vector
+from m2i_ros.inference import openvino_core
 from m2i_ros.model.projection import NEAR, project_vertices
 
 WEIGHTS = Path(__file__).resolve().parent.parent / 'weights' / 'matching' / 'general.onnx'
@@ -265,10 +266,8 @@ def _engine(path):
     """Return the function from (N, CHANNELS, SIDE, SIDE) to (N, 5, SIDE / CELL, SIDE / CELL) float32: OpenVINO, else
     ONNX Runtime, one picture at a time, on one thread."""
     if find_spec('openvino'):
-        import openvino
-
         settings = {'INFERENCE_NUM_THREADS': 1, 'INFERENCE_PRECISION_HINT': 'f32'}
-        request = openvino.Core().compile_model(path, 'CPU', settings).create_infer_request()
+        request = openvino_core().compile_model(path, 'CPU', settings).create_infer_request()
 
         def run(image):
             request.infer([image], share_inputs=True)

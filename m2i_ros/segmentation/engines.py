@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from m2i_ros.inference import openvino_core
 from m2i_ros.segmentation.weights import WeightsError
 
 
@@ -21,10 +22,8 @@ class OpenVinoEngine:
     library, reads = 'openvino', 'onnx'
 
     def __init__(self, weights, threads):
-        import openvino
-
         self.path = weights.file(self.reads)
-        self._core = openvino.Core()
+        self._core = openvino_core()
         self._settings = {
             'INFERENCE_NUM_THREADS': threads,
             'PERFORMANCE_HINT': 'LATENCY',

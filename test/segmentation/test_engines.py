@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -61,6 +64,30 @@ def test_the_answer_of_an_engine_outlives_the_next_one(exported):
     copy = first.copy()
     engine(rng.random((1, 1, 32, 32), dtype=np.float32))
     np.testing.assert_array_equal(first, copy)
+
+
+def test_signals_are_handled_after_engines_have_come_and_gone(exported):
+    # OpenVINO gives signal handlers a stack of its own, and may take away one that another of its cores left in use.
+    pytest.importorskip('openvino')
+    code = f'''
+import signal, subprocess, sys
+import numpy as np
+from m2i_ros.segmentation import engines, weights
+kept = [engines.make_engine("openvino", weights.find({str(exported)!r}), 1)[1] for _ in range(3)]
+for engine in kept:
+    engine(np.zeros((1, 1, 32, 32), np.float32))
+del engine
+while kept:
+    kept.pop(0)
+seen = []
+signal.signal(signal.SIGCHLD, lambda *_: seen.append(1))
+for _ in range(20):
+    subprocess.run([sys.executable, "-S", "-c", ""])
+print(len(seen))
+'''
+    done = subprocess.run([sys.executable, '-X', 'faulthandler', '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, f'{done.returncode}: {done.stderr}'
+    assert int(done.stdout) > 0
 
 
 def test_an_unknown_engine_is_refused_with_the_known_ones(exported):
