@@ -69,7 +69,7 @@ def test_the_answer_of_an_engine_outlives_the_next_one(exported):
 def test_signals_are_handled_after_engines_have_come_and_gone(exported):
     # OpenVINO gives signal handlers a stack of its own, and may take away one that another of its cores left in use.
     pytest.importorskip('openvino')
-    code = f'''
+    code = f"""
 import signal, subprocess, sys
 import numpy as np
 from m2i_ros.segmentation import engines, weights
@@ -84,7 +84,7 @@ signal.signal(signal.SIGCHLD, lambda *_: seen.append(1))
 for _ in range(20):
     subprocess.run([sys.executable, "-S", "-c", ""])
 print(len(seen))
-'''
+"""
     done = subprocess.run([sys.executable, '-X', 'faulthandler', '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, f'{done.returncode}: {done.stderr}'
     assert int(done.stdout) > 0

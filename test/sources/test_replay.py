@@ -282,8 +282,7 @@ def test_a_pose_given_in_mid_run_starts_the_search_anew(tmp_path, moving_box):
 
 
 def test_workers_beside_each_other_give_the_bags_that_one_gives(tmp_path, moving_box):
-    # With the shipped network: two processes share the machine, and not a bit differs. As a command of its own: where
-    # OpenVINO has run, torch's training in the same process later breaks (2026.4 beside 2.13).
+    # With the shipped network: two processes share the machine, and not a bit differs.
     for name in ('one', 'two'):
         write_case(tmp_path / name, moving_box(count=3))
     paths = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
