@@ -9,7 +9,7 @@ from torch.nn import functional
 def soft_skeleton(probability, iterations):
     """Skeleton of vessels up to 2 * iterations pixels wide: (B, 1, H, W), 0 to 1, as the probability is.
 
-    On a CPU by compiled loops: pooling by torch took nine tenths of a training step there.
+    On a CPU by compiled loops: pooling by torch took most of a training step there (docs/training_log.md).
     """
     if probability.device.type != 'cpu':
         return pooled_skeleton(probability, iterations)
