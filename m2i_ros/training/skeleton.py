@@ -69,7 +69,8 @@ def _skeleton(picture, iterations):
                 rests[k, i, j] = rest
                 before = skeletons[k - 1, i, j] if k else np.float32(0)
                 skeletons[k, i, j] = before + max(rest - before * rest, np.float32(0))
-        picture, eroded = eroded, (np.empty_like(eroded) if k == 0 else picture)
+        # The picture that was given stays as it is.
+        picture, eroded = eroded, np.empty_like(eroded) if k == 0 else picture
     return skeletons, rests, eroded_from, dilated_from
 
 

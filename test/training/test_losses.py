@@ -69,9 +69,9 @@ def test_the_soft_skeleton_lies_on_the_middle():
 )
 def test_compiled_and_pooled_skeletons_and_their_gradients_are_the_same(batch, height, width, iterations, seed):
     random = torch.Generator().manual_seed(seed)
-    # Smooth, so that vessels are wider than a pixel; no two pixels are equal, which would leave the gradient open.
-    picture = torch.rand(batch, 1, height + 4, width + 4, generator=random)
-    picture = torch.nn.functional.avg_pool2d(picture, 5, 1)
+    # Smooth, so that vessels are wider than a pixel; then ranks: two equal pixels would leave the gradient open.
+    smooth = torch.nn.functional.avg_pool2d(torch.rand(batch, 1, height + 4, width + 4, generator=random), 5, 1)
+    picture = ((smooth.flatten().argsort().argsort() + 0.5) / smooth.numel()).reshape(smooth.shape)
     weight = torch.rand(picture.shape, generator=random)
     made = []
     for skeleton in (soft_skeleton, pooled_skeleton):
