@@ -11,6 +11,7 @@ from m2i_ros.geometry import Camera, CArm, apply, rigid
 from m2i_ros.simulation import background, contrast, devices, xray
 from m2i_ros.simulation.anatomy import ANATOMIES, make_centreline
 from m2i_ros.simulation.patients import training_stream
+from m2i_ros.simulation.torso import torso
 from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
 from m2i_ros.simulation.visibility import drawn_coronary, grain, seen_segments, unevenness
@@ -28,6 +29,8 @@ EMPTY = 0.25
 # Share of the pictures that show no body round the vessels (`background.strange`), of vessels that show no depth but a
 # silhouette, and of pictures without noise: what other simulations and plain projections of a model look like.
 STRANGE, SILHOUETTE, NOISELESS = 0.15, 0.06, 0.05
+# Share of the pictures before a torso in three dimensions, its lungs, mediastinum and spine (`torso.torso`).
+TORSO = {'coronary': 0.2, 'iliofemoral': 0.3, 'aortic_root': 0.6, 'aortic_arch': 0.6}
 SUBTRACTED = 0.33
 # Air kerma a frame at the detector, Gy: fluoroscopy takes some 20 nGy, which its recursive filter makes look like 60;
 # cine 200 nGy, subtraction 1 uGy and more (Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., ch. 9).
@@ -73,6 +76,8 @@ class TrainingSamples:
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
         if rng.uniform() < STRANGE:
             place = background.strange
+        elif rng.uniform() < TORSO[kind]:
+            place = torso
         scene = place(rng, shape, spacing, centre)
         devices.strewn(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.4, 0.45, 0.15]))
         subtracted = rng.uniform() < SUBTRACTED
