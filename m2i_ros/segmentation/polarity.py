@@ -13,9 +13,12 @@ FIRST_SIDE, NEXT_SIDE = 256, 128
 FIRST_SCALES = ((0, 7), (0, 13), (1, 7), (1, 13), (2, 7))
 NEXT_SCALES = ((0, 9), (1, 11))
 # Natural logarithm of dark to bright from which the one or the other is meant, and frames in a row that must say so.
-FIRST_SURE, NEXT_SURE, NEXT_FRAMES = 0.4, 1.2, 3
-# The same, for contrast that is dark after all, where the vessels found say so as well: one frame is enough then.
-WITNESSED = 1.0
+FIRST_SURE, NEXT_SURE, NEXT_FRAMES = 0.4, 0.5, 3
+# The same for what was taken for bright, where vessels are not asked, and where they say so as well: one frame is
+# enough then.
+DARK_SURE, WITNESSED = 1.2, 1.0
+# Asking the vessels costs time: after a no the next question waits for twice as many frames, up to so many.
+LONGEST_WAIT = 48
 # Change below this is noise; in standard deviations of the picture.
 LEAST_CHANGE = 0.02
 # Share of the picture that must be more vessel shown bright than it is shown dark, for the rarer to be believed.
@@ -34,13 +37,15 @@ def inverted(image):
 class Polarity:
     """Tells of each picture of a stream whether contrast is bright in it: `bright(image)`.
 
-    vessels: called with a picture and whether contrast is bright in it; returns how much vessel is found so. Asked
-    only when everything else speaks for a change.
+    vessels: called with a picture, whether contrast is bright in it, and an earlier picture that it is compared with,
+    or None; returns how much vessel is found so. Asked only when everything else speaks for a change.
 
     The first picture of a scene is judged by its structures of a vessel's width: more dark ones or more bright ones.
     Ribs deceive there, so the frames that follow count more: what comes and goes is contrast and metal, and leaves its
-    place darker than the surroundings when it is there (shown dark) or when it is not (shown bright). Without a clear
-    sign all stays as it was: dark, in the beginning. The same pictures since `reset` get the same answers.
+    place darker than the surroundings when it is there (shown dark) or when it is not (shown bright). What has come
+    since the scene's first picture must look like bright vessels then, unless that one showed dark vessels itself.
+    Without a clear sign all stays as it was: dark, in the beginning. The same pictures since `reset` get the same
+    answers.
     """
 
     def __init__(self, vessels):
@@ -50,19 +55,22 @@ class Polarity:
     def reset(self):
         """Forget the stream."""
         self._bright = False
-        # Excess of bright vessels in the picture that was last taken to show contrast bright.
-        self._believed = 0.0
-        self._last = None
+        # Excess of bright vessels in the picture that was last taken to show contrast bright, and whether that one was
+        # compared with the scene's first.
+        self._believed, self._compared = 0.0, False
+        self._last = self._scene = None
 
     def bright(self, image):
         """Return whether contrast is bright in the stream's next picture."""
         small = cv2.GaussianBlur(_reduced(image, NEXT_SIDE), (0, 0), 1.0)
         small = (small - small.mean()) / max(small.std(), 1e-6)
-        likeness = 0.0 if self._last is None or self._last.shape != small.shape else (small * self._last).mean()
-        if self._last is None or INVERTED < likeness < SAME_SCENE:
+        known = self._scene is not None and (self._scene.shape, self._scene.dtype) == (image.shape, image.dtype)
+        likeness = (small * self._last).mean() if known else 0.0
+        if INVERTED < likeness < SAME_SCENE:
             self._begin(image, small)
         elif likeness <= INVERTED:
             self._bright = not self._bright
+            self._scene = inverted(self._scene)
             self._watch(small)
         else:
             self._follow(image, small)
@@ -71,10 +79,12 @@ class Polarity:
 
     def _begin(self, image, small):
         self._watch(small)
+        self._scene, self._wait = image.copy(), NEXT_FRAMES
         sign = _first_sign(image)
         if abs(sign) > FIRST_SURE:
             self._bright = sign < 0 and self._bright_by_vessels(image)
         elif self._bright:
+            self._compared = False
             self._believed = self._excess(image)
             self._bright = self._believed > -LEAST_VESSEL
 
@@ -90,25 +100,35 @@ class Polarity:
         if self._bright and sign > WITNESSED and self._excess(image) < max(0, self._believed - LEAST_VESSEL):
             self._bright, self._contrary = False, 0
             return
-        self._contrary = self._contrary + 1 if (sign > NEXT_SURE if self._bright else sign < -NEXT_SURE) else 0
-        if self._contrary < NEXT_FRAMES:
+        self._contrary = self._contrary + 1 if (sign > DARK_SURE if self._bright else sign < -NEXT_SURE) else 0
+        if self._contrary < (NEXT_FRAMES if self._bright else self._wait):
             return
         self._contrary = 0
         if self._bright:
             self._bright = False  # the custom needs no second witness
-        elif self._bright_by_vessels(image):
+        elif self._bright_since_the_first(image):
             self._bright = True
         else:
+            self._wait = min(2 * self._wait, LONGEST_WAIT)
             self._watch(small)  # it was something else: look anew
 
-    def _bright_by_vessels(self, image):
+    def _bright_since_the_first(self, image):
+        """Return whether what has come since the scene's first picture is vessel, and bright.
+
+        Dark contrast that goes looks so, too, in what has changed: then the first picture itself shows dark vessels.
+        """
+        return self._bright_by_vessels(image, self._vessels(self._scene, False, None) <= LEAST_VESSEL * image.size)
+
+    def _bright_by_vessels(self, image, compared=False):
         """Return whether more vessel is found in a picture when it is taken to show contrast bright."""
+        self._compared = compared
         self._believed = self._excess(image)
         return bool(self._believed > LEAST_VESSEL)
 
     def _excess(self, image):
         """Return how much more vessel is found so than when it is taken to show contrast dark, as a share."""
-        return (self._vessels(image, True) - self._vessels(image, False)) / image.size
+        before = self._scene if self._compared else None
+        return (self._vessels(image, True, before) - self._vessels(image, False, before)) / image.size
 
 
 def _reduced(image, side):

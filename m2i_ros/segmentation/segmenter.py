@@ -240,9 +240,9 @@ class Segmenter:
         probability[~valid] = 0
         return probability, valid
 
-    def _amount(self, image, bright):
+    def _amount(self, image, bright, before):
         """Return the number of pixels that are vessel without doubt, in pieces that reach far."""
-        certain = self._vessels(image, bright)[0] > NO_DOUBT
+        certain = self._vessels(image, bright, before if self._compared else None)[0] > NO_DOUBT
         _, _, pieces, _ = cv2.connectedComponentsWithStats(certain.view(np.uint8), connectivity=8)
         _, _, width, height, area = pieces[1:].T
         return int(area[np.hypot(width, height) >= REACHING * np.sqrt(image.size)].sum())

@@ -89,7 +89,7 @@ def _parts(rng):
 
 @njit(cache=True, nogil=True)
 def _through(across, along, cosine, sine, parts):
-    """Return water (H, W) and lung (H, W), metres, on parallel rays: exact chords, where parts overlap the last one's."""
+    """Return water (H, W) and lung (H, W), metres, on parallel rays: exact chords; of parts that overlap the last."""
     count = len(parts)
     tissue, lung = np.zeros(across.shape, np.float32), np.zeros(across.shape, np.float32)
     enter, leave, cuts = np.empty(count), np.empty(count), np.empty(2 * count)

@@ -26,10 +26,10 @@ def run(frames=60, fills=(20, 45), seed=0):
 
 def witness(truth):
     """A segmentation that finds a vessel where the polarity is right."""
-    return lambda image, bright: 0.02 * image.size * (bright == truth)
+    return lambda image, bright, before: 0.02 * image.size * (bright == truth)
 
 
-def nothing(image, bright):
+def nothing(image, bright, before):
     return 0
 
 
@@ -51,6 +51,43 @@ def test_without_contrast_and_vessels_the_custom_holds():
 def test_bright_is_not_believed_without_vessels():
     polarity = Polarity(nothing)
     assert not any(polarity.bright(inverted(f)) for f, _ in run())
+
+
+@pytest.mark.parametrize('bright', [False, True])
+def test_contrast_that_only_shows_by_what_has_changed_tells_its_polarity(bright):
+    def vessels(image, taken_bright, before):
+        changed = 0 if before is None else np.count_nonzero(abs(image - before.astype(float)) > 25)
+        return changed * (taken_bright == bright)
+
+    polarity = Polarity(vessels)
+    answers = [polarity.bright(inverted(f) if bright else f) for f, _ in run()]
+    assert not any(answers[:20]) and answers[27:] == [bright] * len(answers[27:])
+
+
+@pytest.mark.parametrize('dark_at_first', [False, True])
+def test_dark_contrast_that_goes_and_leaves_something_bright_is_not_taken_for_bright_contrast(dark_at_first):
+    """A vessel before a strip of lung that is as bright as the vessel is dark: only the first picture tells."""
+
+    def vessels(image, bright, before):
+        if before is None:
+            return 0.02 * image.size * dark_at_first * (not bright)
+        return np.count_nonzero(image > before + 25.0) if bright else np.count_nonzero(image < before - 25.0)
+
+    y, x = np.mgrid[:200, :200]
+    strip = np.abs(x - 100 - 30 * np.sin(y / 40)) < 6
+    noise = np.random.default_rng(0)
+    polarity = Polarity(vessels)
+    for i in range(20):
+        picture = 100 + 60.0 * strip * np.clip((i - 8) / 4, 0, 1)
+        seen = polarity.bright((cv2.GaussianBlur(picture, (0, 0), 1.5) + noise.normal(0, 3, x.shape)).astype(np.uint8))
+    assert seen == (not dark_at_first)
+
+
+def test_another_size_of_picture_is_another_scene():
+    polarity = Polarity(lambda image, bright, before: 0 if before is None or before.shape == image.shape else 1 / 0)
+    for side in (256, 512):
+        for f, _ in run(frames=30, fills=(8, 20)):
+            polarity.bright(cv2.resize(inverted(f), (side, side)))
 
 
 def test_the_same_stream_gets_the_same_answers_after_a_reset():
@@ -161,7 +198,7 @@ def test_what_was_taken_for_bright_is_found_out_as_soon_as_contrast_comes_dark(s
     filled = empty.copy()
     filled[np.abs(x - 128 - 20 * np.sin(y / 40)) < 4] = 20
 
-    def vessels(image, bright):
+    def vessels(image, bright, before):
         return np.count_nonzero(image > 180) if bright else share * np.count_nonzero(image < 40)
 
     polarity = Polarity(vessels)
