@@ -1,18 +1,22 @@
-"""What a segmentation is scored on: pictures in folders, and simulated patients nobody was trained on."""
+"""What a segmentation is scored on: pictures in folders, simulated patients nobody was trained on, and CTs."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from m2i_ros.geometry import CArm
+from m2i_ros.geometry import Camera, CArm, rigid
 from m2i_ros.simulation.patients import CALIBRATION, EVALUATION, OF
 from m2i_ros.sources.images import SUFFIXES, natural_order, read_grey
 
 # The C-arm's angles of simulated views lie within these, either way: degrees, LAO/RAO and cranial/caudal.
 ANGLES_DEG = (35.0, 15.0)
 PHASES = ('before', 'filling', 'filled', 'washing out')
+# Contrast in the frames of a CT's view, as shares of the first's, and the detector's side, metres.
+CT_SHARES = (0.0, 1.0, 0.6, 0.3)
+_CT_DETECTOR = 0.3
 # Seconds that the contrast takes to come everywhere, and to go.
 _FILLING, _WASHING_OUT = 2.5, 3.0
 
@@ -154,6 +158,85 @@ def simulated_views(anatomies, patients, views, frames, size, of='evaluation'):
         for patient in OF[of][:patients]
         for view in range(views)
     ]
+
+
+@dataclass(frozen=True)
+class CTView:
+    """Frames drawn through a CT, seen under one of the C-arm's angles: first without contrast, then with ever less.
+
+    ct, labels, lumen: see `CTPatient`, of files. view: the angles, the place, how the picture is shown and the noise
+    are drawn anew for each. iodine_mg_ml: of the first frame with contrast; the others have the shares in CT_SHARES of
+    it. size: of the picture's sides, pixels. Only the picture as a whole moves from frame to frame, half a pixel or so.
+    """
+
+    ct: Path
+    labels: Path
+    lumen: tuple
+    view: int
+    iodine_mg_ml: float
+    size: int
+
+    @property
+    def name(self):
+        return f'ct_view{self.view}'
+
+    def pictures(self, names=None):
+        """Yield a `Picture` for each frame, or for those named. Raises ModelError for files that are no such CT."""
+        import torch
+
+        from m2i_ros.simulation import xray
+
+        patient = _ct_patient(self.ct, self.labels, self.lumen)
+        rng = np.random.default_rng((7, self.view))
+        angles = rng.uniform(-1, 1, 2) * ANGLES_DEG
+        c_arm = CArm(*np.radians(angles))
+        camera = Camera.from_detector(self.size, self.size, c_arm.source_to_detector, _CT_DETECTOR / self.size)
+        T_image_patient = c_arm.T_image_isocentre @ rigid(
+            translation=-patient.points[rng.integers(len(patient.points))]
+        )
+        tissue, bone, lumen = patient.path_lengths(T_image_patient, camera)
+        spacing_mm = 1e3 * c_arm.source_to_isocentre / camera.fx
+        settings = xray.XRaySettings(tone=rng.uniform(0, 1), photons=8000.0, latitude=(0.1, 0.05))
+        rays = xray.beams(*(torch.from_numpy(p)[None] for p in (tissue, bone, np.zeros_like(bone))), settings.tube_kv)
+        line = xray.line_integral(rays)
+        dose = xray.exposure_control(line)
+        ends = xray.limits(xray.tone(xray.transmit(line + dose, settings), settings), settings)
+        noise = torch.Generator().manual_seed(self.view)
+        for number, share in enumerate(CT_SHARES):
+            name = f'{self.name}_frame{number}'
+            iodine = torch.from_numpy(lumen * np.float32(share * self.iodine_mg_ml))[None]
+            grain, shift = torch.randn(line.shape, generator=noise), rng.normal(0, 0.5, 2)
+            if names is not None and name not in names:
+                continue
+            signal = xray.transmit(xray.line_integral(rays, iodine) + dose, settings)
+            moved = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+            signal, truth = (
+                cv2.warpAffine(plane, moved, line.shape[:0:-1], borderMode=cv2.BORDER_REFLECT)
+                for plane in (signal[0].numpy(), share * lumen)
+            )
+            exposure = xray.expose(torch.from_numpy(signal)[None], settings, grain)
+            grey = xray.display(xray.tone(exposure, settings), ends, settings)[0].numpy()
+            about = {
+                'view': self.view,
+                'primary_deg': round(float(angles[0]), 1),
+                'secondary_deg': round(float(angles[1]), 1),
+                'iodine_mg_ml': share * self.iodine_mg_ml,
+            }
+            image = np.rint(grey * 255).astype(np.uint8)
+            yield Picture(name, image, xray.shows_contrast(truth * self.iodine_mg_ml), spacing_mm, about)
+
+
+@lru_cache(1)
+def _ct_patient(ct, labels, lumen):
+    from m2i_ros.model.volumes import read_volume
+    from m2i_ros.simulation.ct import CTPatient
+
+    return CTPatient(read_volume(ct), read_volume(labels), lumen)
+
+
+def ct_views(ct, labels, label, views, iodine_mg_ml, size):
+    """Return [CTView] of so many views through a CT. label: those that contrast fills; None: all."""
+    return [CTView(ct, labels, tuple(label or ()), view, iodine_mg_ml, size) for view in range(views)]
 
 
 def save_mask(folder, name, mask):

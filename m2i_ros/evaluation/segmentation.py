@@ -1,4 +1,4 @@
-"""`evaluate segmentation`: scores the `Segmenter` on pictures with true masks, stored or simulated."""
+"""`evaluate segmentation`: scores the `Segmenter` on pictures with true masks: stored, simulated, or through a CT."""
 
 import argparse
 import json
@@ -16,7 +16,14 @@ import numpy as np
 from rich.console import Console
 
 from m2i_ros.evaluation.metrics import mask_scores
-from m2i_ros.evaluation.pictures import PHASES, EvaluationError, save_mask, simulated_views, stored_pictures
+from m2i_ros.evaluation.pictures import (
+    PHASES,
+    EvaluationError,
+    ct_views,
+    save_mask,
+    simulated_views,
+    stored_pictures,
+)
 from m2i_ros.evaluation.terminal import (
     add_quartiles,
     percentiles,
@@ -52,7 +59,20 @@ def add_arguments(parser):
         metavar='ANATOMY',
         help=f'simulated patients kept from training, of these anatomies (default: {" ".join(PAPER)})',
     )
+    what.add_argument(
+        '--ct', type=Path, help='CT in HU (NIfTI, NRRD, MetaImage) to draw pictures through; with --labels'
+    )
     parser.add_argument('--masks', type=Path, help='folder of true masks of the same names as the pictures')
+    parser.add_argument(
+        '--labels', type=Path, help='label map of --ct: all that is full of contrast in it, which is taken out'
+    )
+    parser.add_argument('--label', type=float, nargs='+', help='those of the labels that contrast fills (default: all)')
+    parser.add_argument(
+        '--iodine-mg-ml',
+        type=float,
+        default=60.0,
+        help='of --ct, where contrast is strongest, as the blood dilutes it (default: %(default)g)',
+    )
     parser.add_argument(
         '--spacing-mm', type=float, default=math.nan, help='of a pixel of --images, for distances in mm'
     )
@@ -97,6 +117,12 @@ def run(arguments):
             anatomies, arguments.patients, arguments.views, arguments.frames, arguments.size, arguments.of
         )
         settings = {'of': arguments.of, 'frames': arguments.frames, 'size': arguments.size}
+    elif arguments.ct is not None:
+        if arguments.labels is None:
+            raise EvaluationError('--ct needs --labels: the label map of its vessels')
+        how_drawn = {key: getattr(arguments, key) for key in ('label', 'iodine_mg_ml', 'size')}
+        sources = ct_views(arguments.ct, arguments.labels, views=arguments.views, **how_drawn)
+        settings = {'ct': str(arguments.ct), 'labels': str(arguments.labels), **how_drawn}
     elif arguments.masks is None:
         raise EvaluationError('--images needs --masks: the folder of their true masks')
     else:

@@ -14,9 +14,6 @@ from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
 from m2i_ros.simulation.visibility import grain, seen_segments, unevenness
 
-# A lumen counts as filled where contrast takes away this share of the rays.
-VISIBLE = 0.08
-_IODINE = xray.IODINE_PER_MG_ML[xray.ENERGIES_KEV.index(50.0)]
 # The concentration of contrast is smooth: it is mixed at a part of the resolution.
 _COARSE = 4
 
@@ -273,7 +270,7 @@ class Phantom:
     def _seen(self, iodine, signal, shift, T):
         """Return the lumen (H, W) bool that can be seen. signal: (1, H, W) of the picture, without noise."""
         bare = self._empty.roll(tuple(np.rint(shift[::-1]).astype(int)), (1, 2))
-        filled = iodine > VISIBLE / _IODINE
+        filled = xray.shows_contrast(iodine)
         if not filled.any():
             return filled
         tree, camera = self.model.centreline, self._own_camera

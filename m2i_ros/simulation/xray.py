@@ -14,6 +14,8 @@ WATER = (26.83, 22.69, 20.59, 18.37)
 BONE = (127.8, 81.4, 60.4, 42.8)
 STEEL = (2867.0, 1547.0, 952.0, 470.0)
 IODINE_PER_MG_ML = (2.21, 1.232, 0.758, 0.351)
+# A lumen counts as filled where contrast takes away this share of the rays, of 50 keV.
+VISIBLE = 0.08
 _COPPER = (4356.0, 2341.0, 1427.0, 684.0)
 _FILTER = 0.2e-3
 # Photons a square metre for an air kerma of 1 Gy, beam RQA 5 (IEC 62220-1:2003, table 2).
@@ -110,6 +112,11 @@ def line_integral(beams, iodine=None, metal=None):
             through = through + steel * metal
         signal = signal + beam * torch.exp(-through)
     return -torch.log(signal.clamp(min=1e-9))
+
+
+def shows_contrast(iodine):
+    """Return where path lengths through contrast (...), metres x mg/ml, take away so much of the rays that it shows."""
+    return iodine > VISIBLE / IODINE_PER_MG_ML[ENERGIES_KEV.index(50.0)]
 
 
 def exposure_control(line_integral, target=1.5):

@@ -6,14 +6,16 @@ The network is replaced by a threshold, so that the right figures are known; eve
 import json
 import math
 import re
+from pathlib import Path
 
 import cv2
+import nibabel
 import numpy as np
 import pytest
 
 from m2i_ros.evaluation import segmentation
 from m2i_ros.evaluation.evaluate import main
-from m2i_ros.evaluation.pictures import PHASES, EvaluationError, SimulatedView, simulated_views
+from m2i_ros.evaluation.pictures import CT_SHARES, PHASES, EvaluationError, SimulatedView, ct_views, simulated_views
 from m2i_ros.evaluation.report import COLOURS, agreement, choose
 from m2i_ros.evaluation.segmentation import score, summarise, summarise_patients
 from m2i_ros.evaluation.terminal import quartiles
@@ -230,6 +232,55 @@ def test_simulated_patients_become_figures_and_one_page_that_needs_nothing_else(
     assert links and set(links) == {'data:'} and not re.search(r'url\(|<link|<script', text)
     best = max(rows, key=lambda row: row['dice'])
     assert f'<b>Dice {best["dice"]:.3f}</b>' in text
+
+
+def ct_files(folder):
+    """A block of water with a lumen across it, as NIfTI, and its label map."""
+    labels = np.zeros((50, 40, 60), np.uint8)
+    labels[20:28, 16:24] = 3
+    hu = np.full(labels.shape, 40, np.int16)
+    hu[:4] = hu[-4:] = -1000
+    hu[labels > 0] = 350
+    for name, data in (('ct', hu), ('labels', labels)):
+        nibabel.save(nibabel.Nifti1Image(data, np.diag([4.0, 4.0, 4.0, 1.0])), folder / f'{name}.nii.gz')
+    return ['segmentation', '--ct', str(folder / 'ct.nii.gz')], ['--labels', str(folder / 'labels.nii.gz')]
+
+
+def test_frames_are_drawn_through_a_ct_with_its_lumen_as_truth(tmp_path):
+    ct, labels = ct_files(tmp_path)
+    out, page = tmp_path / 'out.json', tmp_path / 'out.html'
+    assert main([*ct, *labels, '--views', '2', '--size', '96', '--json', str(out), '--html', str(page)]) == 0
+    report = json.loads(out.read_text())
+    rows = report['images']
+    assert [row['name'] for row in rows] == [f'ct_view{v}_frame{f}' for v in (0, 1) for f in range(len(CT_SHARES))]
+    assert [row['iodine_mg_ml'] for row in rows[:4]] == [60 * share for share in CT_SHARES]
+    assert report['complete'] and report['summary']['without_contrast']['n'] == 2
+    # The lumen is 32 mm wide, of a picture that sees 205 mm, and goes from edge to edge.
+    assert all(0.12 < row['true_px'] / 96**2 < 0.2 for row in rows if row['iodine_mg_ml'])
+    assert 'ct_view' in page.read_text()
+
+
+def test_views_through_a_ct_come_again_and_show_contrast_as_a_darker_lumen(tmp_path):
+    (_, _, ct), (_, labels) = ct_files(tmp_path)
+    views = ct_views(Path(ct), Path(labels), [3.0], 2, 60.0, 96)
+    once, again, other = (list(view.pictures()) for view in (views[0], views[0], views[1]))
+    for one, two in zip(once, again, strict=True):
+        np.testing.assert_array_equal(one.image, two.image)
+        np.testing.assert_array_equal(one.truth, two.truth)
+    assert (once[1].image != other[1].image).any()
+    lumen = [picture.image[once[1].truth].mean() for picture in once]
+    assert lumen[1] < lumen[2] < lumen[3] < lumen[0] - 5
+    (picture,) = views[0].pictures([once[2].name])
+    np.testing.assert_array_equal(picture.image, once[2].image)
+
+
+@pytest.mark.parametrize(
+    'more, words', [([], '--ct needs --labels'), (['--label', '4'], 'label 4 is not in it: it holds 3')]
+)
+def test_a_ct_that_cannot_be_used_is_refused_in_words(tmp_path, more, words, capsys):
+    ct, labels = ct_files(tmp_path)
+    assert main([*ct, *(labels if more else []), *more, '--json', str(tmp_path / 'out.json')]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_the_gallery_shows_extremes_and_middle_of_different_patients():
