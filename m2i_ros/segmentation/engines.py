@@ -12,11 +12,14 @@ import numpy as np
 from m2i_ros.inference import openvino_core
 from m2i_ros.segmentation.weights import WeightsError
 
+# Two looks at the pictures of two planes.
+_SIZES = 4
+
 
 class OpenVinoEngine:
     """Runs NAME.onnx by OpenVINO, in float32 wherever it runs so that the same picture gets the same mask.
 
-    The network is compiled for one picture size and anew when the size changes (0.1 to 0.5 s).
+    The network is compiled for each picture size (0.1 to 0.5 s); those of the last `_SIZES` sizes are kept.
     """
 
     library, reads = 'openvino', 'onnx'
@@ -29,17 +32,21 @@ class OpenVinoEngine:
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_PRECISION_HINT': 'f32',
         }
-        self._shape = None
-        self._request = None
+        self._requests = {}
 
     def __call__(self, image):
-        if image.shape != self._shape:
-            model = self._core.read_model(self.path)
-            model.reshape(list(image.shape))
-            self._request = self._core.compile_model(model, 'CPU', self._settings).create_infer_request()
-            self._shape = image.shape
-        self._request.infer([image], share_inputs=True)
-        return self._request.get_output_tensor().data[0, 0].copy()
+        # The last used comes last.
+        request = self._requests.pop(image.shape, None) or self._compiled(image.shape)
+        self._requests[image.shape] = request
+        request.infer([image], share_inputs=True)
+        return request.get_output_tensor().data[0, 0].copy()
+
+    def _compiled(self, shape):
+        if len(self._requests) == _SIZES:
+            del self._requests[next(iter(self._requests))]
+        model = self._core.read_model(self.path)
+        model.reshape(list(shape))
+        return self._core.compile_model(model, 'CPU', self._settings).create_infer_request()
 
 
 class OpenVinoInt8Engine(OpenVinoEngine):

@@ -57,6 +57,22 @@ def test_an_engine_follows_a_change_of_the_picture_size(exported):
     np.testing.assert_array_equal(engine(first), before)
 
 
+def test_sizes_that_come_again_are_not_compiled_again_and_old_ones_are_let_go(exported, monkeypatch):
+    pytest.importorskip('openvino')
+    _, engine = engines.make_engine('openvino', weights.find(exported), 1)
+    compiled, compile_for = [], engine._compiled
+    monkeypatch.setattr(engine, '_compiled', lambda shape: compiled.append(shape[2]) or compile_for(shape))
+
+    def show(*sides):
+        for side in sides:
+            engine(np.zeros((1, 1, side, 32), np.float32))
+
+    show(64, 32, 64, 32, 96, 128, 64)
+    assert compiled == [64, 32, 96, 128]
+    show(160, 64, 32)  # of five, the one that was not asked for for longest has gone
+    assert compiled == [64, 32, 96, 128, 160, 32] and len(engine._requests) == engines._SIZES
+
+
 def test_the_answer_of_an_engine_outlives_the_next_one(exported):
     _, engine = engines.make_engine('auto', weights.find(exported), 1)
     rng = np.random.default_rng(0)

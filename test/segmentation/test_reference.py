@@ -166,3 +166,44 @@ def test_bright_contrast_is_compared_like_dark(contrast_comes):
         segmenter = Segmenter(threads=1, polarity=polarity)
         masks.append([segmenter.segment(picture).probability for picture in pictures][1])
     np.testing.assert_allclose(*masks, atol=0.05)
+
+
+def looks(segmenter, at_half_size):
+    """Replace a segmenter's network: nothing is found where pictures have their size, `at_half_size` everywhere where
+    they are half as large. Return the list that takes the sizes it is shown."""
+    sizes = []
+
+    def engine(seen):
+        sizes.append(seen.shape[2:])
+        found = at_half_size if seen.shape[2] < 512 else 0.1
+        return np.full(seen.shape[2:], found, np.float32)
+
+    segmenter._engine = engine
+    return sizes
+
+
+@pytest.mark.parametrize('at_half_size, expected', [(0.05, 0.1), (0.7, 0.4)])
+def test_a_picture_alone_is_looked_at_in_half_its_size_as_well_and_loses_nothing_by_it(at_half_size, expected):
+    segmenter = Segmenter(threads=1, polarity='dark')
+    sizes = looks(segmenter, at_half_size)
+    np.testing.assert_allclose(segmenter.segment(scene(shape=(512, 512))).probability, expected, atol=1e-6)
+    assert sizes == [(512, 512), (256, 256)]
+
+
+def test_with_a_reference_and_by_weights_for_one_picture_one_look_is_enough(exported):
+    picture = scene(shape=(512, 512))
+    segmenter = Segmenter(threads=1, polarity='dark')
+    segmenter.segment(picture)
+    sizes = looks(segmenter, 0.9)
+    segmenter.segment(picture)
+    assert sizes == [(512, 512)]
+    segmenter = Segmenter(exported, threads=1, polarity='dark')
+    sizes = looks(segmenter, 0.9)
+    segmenter.segment(picture)
+    assert sizes == [(512, 512)]
+
+
+@pytest.mark.parametrize('shape', [(32, 32), (33, 47), (32, 2048), (128, 129)])
+def test_the_smallest_pictures_are_looked_at_twice_as_well(shape):
+    result = Segmenter(threads=1, polarity='dark').segment(scene(shape=shape))
+    assert result.mask.shape == result.probability.shape == shape and np.isfinite(result.probability).all()
