@@ -112,7 +112,8 @@ class Segmenter:
         and to 512. The mask has the picture's own size.
     polarity: how contrast is shown, 'dark', 'bright', or 'auto': found out, see `Polarity`. May be set later.
     reference: whether weights for two pictures are shown what changed since an earlier picture without contrast, where
-        the stream has one (see `References`). May be set later.
+        the stream has one (see `References`); else such weights look at the picture in half its size as well. May be
+        set later.
     pixel_mm: what one pixel sees at the isocentre, millimetres; None: not known. May be set at any time.
     Raises WeightsError and ValueError for weights, engines and thresholds that are not there, naming those that are.
 
@@ -224,9 +225,13 @@ class Segmenter:
         return vessels
 
     def _mask(self, probability, valid):
+        return VesselMask(self._islands(probability), valid, probability)
+
+    def _islands(self, probability):
+        """Return (H, W) uint8, 255 where there is vessel by a probability (H, W)."""
         mask = (probability >= self._threshold).view(np.uint8)
         certain = probability >= max(self._weights.certain, self._threshold)
-        return VesselMask(_without_islands(mask, certain, self._smallest_island(mask.size)), valid, probability)
+        return _without_islands(mask, certain, self._smallest_island(mask.size))
 
     def _vessels(self, image, bright, reference=None):
         """Return probability (H, W) and valid area (H, W) of a picture in which contrast is bright, or dark."""
@@ -236,8 +241,10 @@ class Segmenter:
         valid = valid_area(dark)
         if bright:  # a shutter drawn black, whatever the polarity
             valid &= valid_area(image)
-        alone = self._weights.pictures == 2 and reference is None
-        probability = self._probability(network_input(dark, valid, self._weights.pictures, reference), alone)
+        seen = network_input(dark, valid, self._weights.pictures, reference)
+        probability = self._probability(seen)
+        if self._weights.pictures == 2 and reference is None:
+            self._look_again(seen, probability, valid)
         probability[~valid] = 0
         return probability, valid
 
@@ -253,32 +260,31 @@ class Segmenter:
             return SMALLEST_SHARE * pixels
         return SMALLEST_MM2 / self.pixel_mm**2
 
-    def _probability(self, seen, alone):
-        """Return the probability (H, W) of what the network sees of a picture, (pictures, H, W).
+    def _look_again(self, seen, probability, valid):
+        """Raise the probability (H, W) where a look at half the size, too, makes islands of vessel.
 
-        alone: whether nothing tells what has changed. Then wide vessels before uneven tissue are missed at times that
-        stand out where the picture is half as large: there the mean of both looks counts, if it is more.
+        Where nothing tells what has changed, wide vessels before uneven tissue are missed at times that stand out in a
+        smaller picture. The mean of both looks counts there, in islands that are certain by themselves.
         """
+        both = (probability + self._probability(seen, smaller=2)) / 2
+        both[~valid] = 0
+        np.maximum(probability, both, out=probability, where=self._islands(both) > 0)
+
+    def _probability(self, seen, smaller=1):
+        """Return the probability (H, W) of what the network sees of a picture, (pictures, H, W), so much smaller."""
         height, width = seen.shape[1:]
         seen = np.stack([at_network_size(picture, self.largest_side, self._weights.sharpen) for picture in seen])
-        probability = self._look(seen)
-        if alone:
-            rows, columns = probability.shape
-            small = (max(1, columns // 2), max(1, rows // 2))
-            small = np.stack([cv2.resize(picture, small, interpolation=cv2.INTER_AREA) for picture in seen])
-            again = cv2.resize(self._look(small), (columns, rows), interpolation=cv2.INTER_LINEAR)
-            probability = np.maximum(probability, (probability + again) / 2)
-        if probability.shape != (height, width):
-            return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.ascontiguousarray(probability)
-
-    def _look(self, seen):
-        """Return the network's probability (H, W) of pictures of any size, (pictures, H, W)."""
+        if smaller > 1:
+            size = [max(1, side // smaller) for side in seen.shape[:0:-1]]
+            seen = np.stack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in seen])
         rows, columns = seen.shape[1:]
         below, right = (-side % self._weights.multiple for side in (rows, columns))
         if below or right:
             seen = np.pad(seen, ((0, 0), (0, below), (0, right)), mode='reflect')
-        return self._engine(seen[None])[:rows, :columns]
+        probability = self._engine(seen[None])[:rows, :columns]
+        if probability.shape != (height, width):
+            return cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.ascontiguousarray(probability)
 
 
 def _without_islands(mask, certain, smallest):

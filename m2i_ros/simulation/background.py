@@ -215,7 +215,7 @@ def pelvis(rng, x, y):
 def chest(rng, shape, spacing, centre=(0.0, 0.0)):
     """Return the `Scene` of a chest without vessels."""
     x, y, extent = *grid(shape, spacing, centre), shape[1] * spacing
-    u, v = half_size(x), half_size(y)
+    u, v = _half(x), _half(y)
     soft = soft_tissue(rng, u.shape, 2 * spacing, rng.uniform(0.1, 0.2))
     for maker, chance in ((heart, 0.6), (lung_border, 0.7), (lung_border, 0.3), (wedge, 0.15)):
         if rng.uniform() < chance:
@@ -227,17 +227,17 @@ def chest(rng, shape, spacing, centre=(0.0, 0.0)):
         bone += spine(rng, u, v, extent * rng.uniform(-0.5, 0.5), rng.normal(0, 0.15))
     for _ in range(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])):
         bone += ribs(rng, u, v, extent)
-    tissue = full_size(soft, shape)
+    tissue = _full(soft, shape)
     for maker, chance in ((diaphragm, 0.55), (diaphragm, 0.2), (table_edge, 0.06)):
         if rng.uniform() < chance:
             tissue += maker(rng, x, y, extent)
-    return make_scene(tissue, full_size(bone, shape), 0.02)
+    return _scene(tissue, _full(bone, shape), 0.02)
 
 
 def abdomen(rng, shape, spacing, centre=(0.0, 0.0)):
     """Return the `Scene` of a lower abdomen and pelvis without vessels."""
     x, y, extent = *grid(shape, spacing, centre), shape[1] * spacing
-    u, v = half_size(x), half_size(y)
+    u, v = _half(x), _half(y)
     across = rng.normal(0, 0.012)
     soft = soft_tissue(rng, u.shape, 2 * spacing, rng.uniform(0.14, 0.24))
     if rng.uniform() < 0.7:
@@ -247,11 +247,11 @@ def abdomen(rng, shape, spacing, centre=(0.0, 0.0)):
     # The thighs end: air beside and between them.
     soft *= _step(rng.uniform(0.17, 0.2) - np.abs(u - across) + 0.02 * np.cos(8 * v), 0.03)
     bone = spine(rng, u, v, across, rng.normal(0, 0.05)) * _step(-v - 0.02, 0.02) + pelvis(rng, u - across, v)
-    tissue = full_size(soft, shape)
+    tissue = _full(soft, shape)
     if rng.uniform() < 0.1:
         tissue += table_edge(rng, x, y, extent)
-    iodine = full_size(bladder(rng, u - across, v), shape) if rng.uniform() < 0.2 else None
-    return make_scene(tissue, full_size(bone, shape), 0.005, iodine)
+    iodine = _full(bladder(rng, u - across, v), shape) if rng.uniform() < 0.2 else None
+    return _scene(tissue, _full(bone, shape), 0.005, iodine)
 
 
 def strange(rng, shape, spacing, centre=(0.0, 0.0)):
@@ -273,22 +273,20 @@ def strange(rng, shape, spacing, centre=(0.0, 0.0)):
         wave = np.cos(2 * np.pi * (u + bend) / pitch)
         sharp = np.exp(rng.uniform(np.log(0.05), np.log(1)))
         bone += rng.uniform(0.001, 0.012) * _step(wave - rng.uniform(-0.2, 0.8), sharp)
-    return make_scene(tissue, bone, 0.005)
+    return _scene(tissue, bone, 0.005)
 
 
-def half_size(values):
+def _half(values):
     """Return a grid (H, W) at half the resolution: what has soft edges is drawn there."""
     height, width = values.shape
     return cv2.resize(values, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_LINEAR)
 
 
-def full_size(values, shape):
-    """Return values drawn at half the resolution at that of a picture, (H, W) = shape."""
+def _full(values, shape):
     return cv2.resize(values.astype(np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def make_scene(tissue, bone, thinnest, iodine=None):
-    """Return the `Scene` of path lengths (H, W): tissue no thinner than `thinnest`, bone no less than nothing."""
+def _scene(tissue, bone, thinnest, iodine=None):
     empty = np.zeros_like(tissue)
     iodine = empty.copy() if iodine is None else iodine
     return Scene(np.maximum(tissue, thinnest), np.maximum(bone, 0), empty, iodine)

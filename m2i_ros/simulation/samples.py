@@ -11,7 +11,6 @@ from m2i_ros.geometry import Camera, CArm, apply, rigid
 from m2i_ros.simulation import background, contrast, devices, xray
 from m2i_ros.simulation.anatomy import ANATOMIES, make_centreline
 from m2i_ros.simulation.patients import training_stream
-from m2i_ros.simulation.torso import torso
 from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
 from m2i_ros.simulation.visibility import drawn_coronary, grain, seen_segments, unevenness
@@ -28,11 +27,7 @@ KINDS = {kind: _HABITS[kind] for kind in _HABITS if kind in ANATOMIES}
 EMPTY = 0.25
 # Share of the pictures that show no body round the vessels (`background.strange`), of vessels that show no depth but a
 # silhouette, and of pictures without noise: what other simulations and plain projections of a model look like.
-STRANGE, SILHOUETTE, NOISELESS = 0.15, 0.1, 0.05
-# Share of the pictures whose window ends among the dark greys, so that what is darker is black, vessels above all.
-BLACK = 0.15
-# Share of the pictures before a torso in three dimensions, its lungs, mediastinum and spine (`torso.torso`).
-TORSO = {'coronary': 0.2, 'iliofemoral': 0.3, 'aortic_root': 0.6, 'aortic_arch': 0.6}
+STRANGE, SILHOUETTE, NOISELESS = 0.15, 0.06, 0.05
 SUBTRACTED = 0.33
 # Air kerma a frame at the detector, Gy: fluoroscopy takes some 20 nGy, which its recursive filter makes look like 60;
 # cine 200 nGy, subtraction 1 uGy and more (Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., ch. 9).
@@ -78,8 +73,6 @@ class TrainingSamples:
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
         if rng.uniform() < STRANGE:
             place = background.strange
-        elif rng.uniform() < TORSO[kind]:
-            place = torso
         scene = place(rng, shape, spacing, centre)
         devices.strewn(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.4, 0.45, 0.15]))
         subtracted = rng.uniform() < SUBTRACTED
@@ -244,7 +237,6 @@ def _draw_settings(rng, subtracted, spacing):
     flat = rng.uniform() < (0.75 if subtracted else 0.25)
     most = (1.0 if subtracted else 0.6) if flat else 0.1
     subtle = rng.uniform() < 0.4
-    black = rng.uniform() < BLACK
     dose = np.exp(rng.uniform(*np.log(DOSE))) * (3 if subtracted else 1)
     dose *= 1e4 if rng.uniform() < NOISELESS else 1
     focal_spot = rng.uniform(0.3e-3, 1.0e-3)
@@ -265,12 +257,9 @@ def _draw_settings(rng, subtracted, spacing):
         'edge_gain': 0.0 if subtle else rng.uniform(0, 1.2),
         'edge_blur': rng.uniform(1.5, 5),
         'smoothing': 0.0 if rng.uniform() < 0.06 else rng.uniform(0.6, 1.2),
-        'window': (
-            rng.uniform(0.02, 0.25) if black else rng.uniform(0, 0.02),
-            1 - rng.choice([rng.uniform(0.002, 0.05), rng.uniform(0.02, 0.2)]),
-        ),
+        'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.002, 0.05), rng.uniform(0.02, 0.2)])),
         'least_width': rng.uniform(0.1, 0.5) if subtracted else rng.uniform(0.25, 0.7),
-        'latitude': (0.0 if black else rng.uniform(0, most), rng.uniform(0, most)),
+        'latitude': tuple(rng.uniform(0, most, 2)),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }
 

@@ -168,26 +168,34 @@ def test_bright_contrast_is_compared_like_dark(contrast_comes):
     np.testing.assert_allclose(*masks, atol=0.05)
 
 
-def looks(segmenter, at_half_size):
-    """Replace a segmenter's network: nothing is found where pictures have their size, `at_half_size` everywhere where
-    they are half as large. Return the list that takes the sizes it is shown."""
+def looks(segmenter, small):
+    """Replace a segmenter's network: to the right it finds 0.1, to the left 0.4 and in that corner 0.995, but `small`
+    on the whole left where pictures are half as large. Return the list that takes the sizes it is shown.
+    """
     sizes = []
 
     def engine(seen):
-        sizes.append(seen.shape[2:])
-        found = at_half_size if seen.shape[2] < 512 else 0.1
-        return np.full(seen.shape[2:], found, np.float32)
+        rows, columns = seen.shape[2:]
+        sizes.append((rows, columns))
+        found = np.full((rows, columns), 0.1, np.float32)
+        found[:, : columns // 2] = 0.4 if rows == 512 else small
+        found[: rows // 4, : columns // 4] = 0.995 if rows == 512 else small
+        return found
 
     segmenter._engine = engine
     return sizes
 
 
-@pytest.mark.parametrize('at_half_size, expected', [(0.05, 0.1), (0.7, 0.4)])
-def test_a_picture_alone_is_looked_at_in_half_its_size_as_well_and_loses_nothing_by_it(at_half_size, expected):
-    segmenter = Segmenter(threads=1, polarity='dark')
-    sizes = looks(segmenter, at_half_size)
-    np.testing.assert_allclose(segmenter.segment(scene(shape=(512, 512))).probability, expected, atol=1e-6)
+@pytest.mark.parametrize('small, expected', [(0.05, 0.4), (0.7, 0.4), (1.0, 0.7)])
+def test_a_picture_alone_is_looked_at_in_half_its_size_as_well_and_loses_nothing_by_it(small, expected):
+    """What the small picture shows counts where it belongs to an island of which both looks are certain."""
+    segmenter = Segmenter(threads=1, polarity='dark', threshold=0.5)
+    sizes = looks(segmenter, small)
+    probability = segmenter.segment(scene(shape=(512, 512))).probability
     assert sizes == [(512, 512), (256, 256)]
+    np.testing.assert_allclose(probability[200:, :250], expected, atol=1e-6)
+    np.testing.assert_allclose(probability[:120, :120], max(0.995, (0.995 + small) / 2), atol=1e-6)
+    np.testing.assert_allclose(probability[:, 260:], 0.1, atol=1e-6)
 
 
 def test_with_a_reference_and_by_weights_for_one_picture_one_look_is_enough(exported):
