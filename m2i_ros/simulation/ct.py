@@ -48,7 +48,7 @@ class CTPatient:
         held = labels.data != 0
         reach = np.ceil(_HALO / self._side).astype(int)
         near = ndimage.maximum_filter(held, size=2 * reach + 1)
-        hu = ct.data.astype(np.float32)
+        hu = np.nan_to_num(ct.data.astype(np.float32), nan=-1000.0)
         hu[near & (hu > BLOOD_HU)] = BLOOD_HU
         filled = np.isin(labels.data, lumen) if lumen else held
         # One after the other for each voxel, for they are read together.
