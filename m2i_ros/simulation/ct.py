@@ -68,8 +68,7 @@ class CTPatient:
         below it goes on as its last slice.
         """
         T_voxel_image = np.linalg.inv(T_image_patient @ self._T_patient_voxel)
-        y, x = np.mgrid[: camera.height, : camera.width].astype(float)
-        rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones_like(x)], axis=-1)
+        rays = camera.ray(np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1))
         rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
         ways = rays @ T_voxel_image[:3, :3].T
         return tuple(_march(self._parts, T_voxel_image[:3, 3], ways, _STEP * self._side.min(), self._long))
