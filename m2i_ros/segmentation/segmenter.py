@@ -219,9 +219,12 @@ class Segmenter:
         return self._segment(image, self._beside)
 
     def _segment(self, image, references):
-        vessels = self._mask(*self._vessels(image, self._bright, references.nearest(image) if self._compared else None))
-        if self._compared:
-            references.add(image, vessels)
+        if not self._compared:
+            return self._mask(*self._vessels(image, self._bright))
+        reference = references.nearest(image)
+        first = references.first(image) if reference is None else None
+        vessels = self._mask(*self._vessels(image, self._bright, reference, first))
+        references.add(image, vessels)
         return vessels
 
     def _mask(self, probability, valid):
@@ -233,18 +236,27 @@ class Segmenter:
         certain = probability >= max(self._weights.certain, self._threshold)
         return _without_islands(mask, certain, self._smallest_island(mask.size))
 
-    def _vessels(self, image, bright, reference=None):
-        """Return probability (H, W) and valid area (H, W) of a picture in which contrast is bright, or dark."""
-        dark = inverted(image) if bright else image
-        if bright and reference is not None:
-            reference = inverted(reference)
+    def _vessels(self, image, bright, reference=None, first=None):
+        """Return probability (H, W) and valid area (H, W) of a picture in which contrast is bright, or dark.
+
+        first: where there is no reference, an earlier picture that may show contrast (see `References.first`).
+        """
+        dark, reference, first = (
+            inverted(picture) if bright and picture is not None else picture for picture in (image, reference, first)
+        )
         valid = valid_area(dark)
         if bright:  # a shutter drawn black, whatever the polarity
             valid &= valid_area(image)
         seen = network_input(dark, valid, self._weights.pictures, reference)
         probability = self._probability(seen)
         if self._weights.pictures == 2 and reference is None:
-            self._look_again(seen, probability, valid)
+            # Where nothing tells what has changed, wide vessels before uneven tissue are missed at times that stand out
+            # in a smaller picture. The mean of both looks counts there.
+            self._raise(probability, (probability + self._probability(seen, smaller=2)) / 2, valid)
+            if first is not None:
+                # What has come since the first picture is vessel, whatever was in that one.
+                seen = network_input(dark, valid, self._weights.pictures, first)
+                self._raise(probability, self._probability(seen), valid)
         probability[~valid] = 0
         return probability, valid
 
@@ -260,15 +272,10 @@ class Segmenter:
             return SMALLEST_SHARE * pixels
         return SMALLEST_MM2 / self.pixel_mm**2
 
-    def _look_again(self, seen, probability, valid):
-        """Raise the probability (H, W) where a look at half the size, too, makes islands of vessel.
-
-        Where nothing tells what has changed, wide vessels before uneven tissue are missed at times that stand out in a
-        smaller picture. The mean of both looks counts there, in islands that are certain by themselves.
-        """
-        both = (probability + self._probability(seen, smaller=2)) / 2
-        both[~valid] = 0
-        np.maximum(probability, both, out=probability, where=self._islands(both) > 0)
+    def _raise(self, probability, other, valid):
+        """Raise the probability (H, W) to another look's in the islands of this that are certain by themselves."""
+        other[~valid] = 0
+        np.maximum(probability, other, out=probability, where=self._islands(other) > 0)
 
     def _probability(self, seen, smaller=1):
         """Return the probability (H, W) of what the network sees of a picture, (pictures, H, W), so much smaller."""

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from m2i_ros.geometry import Camera, CArm, apply, rigid
 from m2i_ros.simulation import background, contrast, devices, xray
 from m2i_ros.simulation.anatomy import ANATOMIES, make_centreline
+from m2i_ros.simulation.ct_scene import ct_scene, own_vessels
 from m2i_ros.simulation.patients import training_stream
 from m2i_ros.simulation.tubes import draw_tubes
 from m2i_ros.simulation.vessels import coaxial_catheter, flow_distance, guide_catheter, open_segments
-from m2i_ros.simulation.visibility import drawn_coronary, grain, seen_segments, unevenness
+from m2i_ros.simulation.visibility import drawn_coronary, grain, seen_lumen, seen_segments, unevenness
 
 # For each anatomy: its weight among the samples; its range of pixel sizes at the isocentre, metres; where it lies;
 # how its contrast is diluted (range, as a share); spread of the C-arm's angles, degrees.
@@ -34,6 +35,8 @@ SUBTRACTED = 0.33
 DOSE = (60e-9, 1e-6)
 # Vessels thinner than this are visible as a haze that nobody draws, metres of radius.
 LEAST_RADIUS = 0.25e-3
+# Share of the pictures of a CT in which its own vessels are filled, not others drawn before it.
+OWN = 0.6
 # Pixels of radius up to which a vessel is drawn as a thin one, and from which as a wide one.
 THIN, WIDE = 3.0, 8.0
 
@@ -47,11 +50,12 @@ class TrainingSamples:
     breath has moved the patient and somebody the devices, other noise, and no contrast but, at times, a part of it.
 
     size: S, pixels. seed: the same seed gives the same samples; give each worker its own. bright: share of the
-    pictures that show contrast bright.
+    pictures that show contrast bright. cts: tuple of `CTPatient`; ct_share: share of the pictures drawn through them.
     """
 
-    def __init__(self, size=256, seed=0, batch_size=8, device='cpu', bright=0.12):
+    def __init__(self, size=256, seed=0, batch_size=8, device='cpu', bright=0.12, cts=(), ct_share=0.0):
         self.size, self.batch_size, self.device, self.bright = size, batch_size, device, bright
+        self._cts, self._ct_share = cts, ct_share if cts else 0.0
         self._rng = np.random.default_rng(training_stream(seed))
         self._trees = {kind: [] for kind in KINDS}
         self._noise = torch.Generator(device).manual_seed(int(self._rng.integers(2**62)))
@@ -73,12 +77,20 @@ class TrainingSamples:
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
         if rng.uniform() < STRANGE:
             place = background.strange
-        scene = place(rng, shape, spacing, centre)
+        own = None
+        if self._ct_share and rng.uniform() < self._ct_share:
+            scene, own = ct_scene(rng, self._cts[rng.integers(len(self._cts))], shape, spacing)
+            own = own if rng.uniform() < OWN else None
+        else:
+            scene = place(rng, shape, spacing, centre)
         devices.strewn(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.4, 0.45, 0.15]))
         subtracted = rng.uniform() < SUBTRACTED
         settings = _draw_settings(rng, subtracted, spacing)
         filled = rng.uniform() > EMPTY
-        vessel, lumen = _draw_vessels(rng, kind, self._tree(kind), spacing, shape, settings, scene, filled)
+        if own is None:
+            vessel, lumen = _draw_vessels(rng, kind, self._tree(kind), spacing, shape, settings, scene, filled)
+        else:
+            vessel, lumen = own_vessels(rng, own, settings['iodine_mg_ml'] if filled else 0.0)
         return {
             'tissue': scene.tissue,
             'bone': scene.bone,
@@ -165,7 +177,9 @@ class TrainingSamples:
         clutter, noise_size = unevenness(bare).cpu().numpy(), grain(image, clean).cpu().numpy()
         label = np.zeros(vessel.shape, np.float32)
         for i, sample in enumerate(samples):
-            if sample['lumen'] is not None:
+            if isinstance(sample['lumen'], np.ndarray):
+                label[i] = seen_lumen(sample['lumen'], depth[i], clutter[i])
+            elif sample['lumen'] is not None:
                 label[i] = _visible_label(*sample['lumen'], depth[i], noise_size[i], clutter[i])
 
         def earlier_part(name):

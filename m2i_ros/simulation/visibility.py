@@ -1,5 +1,6 @@
 """Which vessels of a picture can be seen: nobody can find what is lost in the noise or in what lies around."""
 
+import cv2
 import numpy as np
 
 from m2i_ros.simulation import xray
@@ -43,3 +44,11 @@ def seen_segments(pixels, radii_px, segments, shape, axis_values):
     # Gaps and specks of a few points are chance, not sight.
     share = np.convolve(visible.astype(float), np.full(11, 1 / 11), mode='same')
     return segments[(share[segments] > 0.5).all(axis=1)]
+
+
+def seen_lumen(lumen, depth, around):
+    """Return the part (H, W) bool of a wide lumen (H, W) bool that can be seen, given of each pixel what the contrast
+    takes away and how uneven it is around, grey: where most of the lumen round it stands out."""
+    stands_out = lumen & (depth > np.maximum(0.015, 0.3 * around))
+    near = cv2.blur(lumen.astype(np.float32), (49, 49))
+    return lumen & (cv2.blur(stands_out.astype(np.float32), (49, 49)) > 0.5 * near)

@@ -13,10 +13,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from m2i_ros import simulation
+from m2i_ros.model.volumes import read_volume
 from m2i_ros.segmentation.collimator import valid_area
 from m2i_ros.segmentation.polarity import inverted
 from m2i_ros.segmentation.segmenter import at_network_size, network_input
 from m2i_ros.simulation import PhantomSamples, TrainingSamples
+from m2i_ros.simulation.ct import CTPatient
 from m2i_ros.training.augment import augment
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.pgm')
@@ -38,6 +40,7 @@ class StreamSettings:
     size: pixels a side. batch_size: pictures a step, of each process. share: of the steps, beside the other streams'.
     real_fraction: share of the real pictures in a batch.
     phantoms: share of the simulated frames that are of whole injections (`PhantomSamples`).
+    cts: share of the others that are drawn through CTs.
     pool: simulated frames made at a time. reuse: how often each of them is shown, augmented anew each time.
     """
 
@@ -46,13 +49,14 @@ class StreamSettings:
     share: float = 1.0
     real_fraction: float = 0.0
     phantoms: float = 0.0
+    cts: float = 0.0
     pool: int = 512
     reuse: int = 3
 
     def __post_init__(self):
         if min(self.size, self.batch_size, self.pool, self.reuse) < 1 or self.share <= 0:
             raise ValueError(f'{self}: size, batch_size, pool, reuse and share must be above 0')
-        for name in ('real_fraction', 'phantoms'):
+        for name in ('real_fraction', 'phantoms', 'cts'):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f'{name} {getattr(self, name)}: a share between 0 and 1 is needed')
         if self.pool * self.reuse < self.simulated:
@@ -73,12 +77,14 @@ class StreamSettings:
 class DataSettings:
     """streams: tuple of `StreamSettings`, which take turns by their shares.
 
-    real: tuple of folders, see `read_folders`. workers: processes that make batches, for each process that trains.
+    real: tuple of folders, see `read_folders`. cts: tuple of CTs, see `read_cts`.
+    workers: processes that make batches, for each process that trains.
     cache: folder in which pools of simulated frames are kept and found again; '' makes them anew each time.
     """
 
     streams: tuple = (StreamSettings(),)
     real: tuple = ()
+    cts: tuple = ()
     workers: int = 1
     cache: str = ''
 
@@ -89,6 +95,8 @@ class DataSettings:
             raise ValueError(
                 'real_fraction is above 0 but there are no real pictures: add real: [{images: DIR, masks: DIR}]'
             )
+        if any(stream.cts for stream in self.streams) and not self.cts:
+            raise ValueError('cts of a stream is above 0 but there is no CT: add cts: [{ct: FILE, labels: FILE}]')
 
 
 class TrainingBatches(IterableDataset):
@@ -103,13 +111,15 @@ class TrainingBatches(IterableDataset):
         self.settings, self.seed, self.first_step, self.rank = settings, seed, first_step, rank
         self._pictures = pictures
         self._real = network_pairs(settings.real)
+        # Read here, where what is wrong with them ends the training before it begins.
+        self._cts = read_cts(settings.cts)
 
     def __iter__(self):
         workers, worker = self.settings.workers, get_worker_info()
         # The loader takes a batch from each worker in turn, from the first one on. A lane is what one of them makes in
         # a training that was never stopped.
         lane = (self.first_step + (worker.id if worker else 0)) % workers
-        pools = [_Pool(self.settings.cache, stream) for stream in self.settings.streams]
+        pools = [_Pool(self.settings.cache, stream, self._cts) for stream in self.settings.streams]
         shown = [0] * len(pools)
         for step, which in enumerate(turns([stream.share for stream in self.settings.streams])):
             if step % workers != lane:
@@ -144,8 +154,8 @@ def _wrong_way(image, mask, reference):
 class _Pool:
     """The simulated frames at hand of one stream."""
 
-    def __init__(self, cache, stream):
-        self._cache, self._stream = cache, stream
+    def __init__(self, cache, stream, cts):
+        self._cache, self._stream, self._cts = cache, stream, cts
         self._index, self._pairs, self._order = None, None, None
 
     def batch(self, turn, seed):
@@ -156,7 +166,9 @@ class _Pool:
         index, turn = divmod(turn, stream.pool * stream.reuse // stream.simulated)
         if index != self._index:
             self._index = index
-            self._pairs = simulated_pairs(stream.pool, stream.size, [*seed, index], self._cache, stream.phantoms)
+            self._pairs = simulated_pairs(
+                stream.pool, stream.size, [*seed, index], self._cache, stream.phantoms, self._cts, stream.cts
+            )
             shuffle = np.random.default_rng([*seed, index, 1])
             self._order = np.concatenate([shuffle.permutation(stream.pool) for _ in range(stream.reuse)])
         return [self._pairs[i] for i in self._order[turn * stream.simulated : (turn + 1) * stream.simulated]]
@@ -192,23 +204,25 @@ def _prepare_worker(worker):
     cv2.setNumThreads(0)
 
 
-def simulated_pairs(count, size, seed, cache='', phantoms=0.0):
+def simulated_pairs(count, size, seed, cache='', phantoms=0.0, cts=(), ct_share=0.0):
     """List of `count` simulated (image, mask, reference), (size, size) uint8, mask 0 or 255.
 
     seed: a list of numbers.
     cache: folder to find them in, or to keep them for the next time. A changed simulation makes them anew.
-    phantoms: share of them that `PhantomSamples` draws; `TrainingSamples` draws the others.
+    phantoms: share of them that `PhantomSamples` draws; `TrainingSamples` draws the others, `ct_share` of those
+    through one of `cts`, `CTPatient`s.
     """
     file = None
     if cache:
-        name = '-'.join(str(number) for number in [_simulation_hash(), size, count, round(1000 * phantoms), *seed])
+        shares = [round(1000 * phantoms), round(1000 * ct_share)]
+        name = '-'.join(str(part) for part in [_simulation_hash(cts), size, count, *shares, *seed])
         file = Path(cache).expanduser() / f'{name}.npz'
         if file.exists():
             with np.load(file) as kept:
                 return list(zip(kept['images'], kept['masks'], kept['references']))
     stream = int(np.random.SeedSequence(seed).generate_state(1)[0])
     pairs = list(islice(PhantomSamples(size, stream), round(phantoms * count)))
-    samples = TrainingSamples(size=size, seed=stream, batch_size=8, bright=0)
+    samples = TrainingSamples(size=size, seed=stream, batch_size=8, bright=0, cts=cts, ct_share=ct_share)
     while len(pairs) < count:
         pairs += zip(*((255 * pictures[:, 0]).round().byte().numpy() for pictures in next(samples)))
     pairs = pairs[:count]
@@ -221,9 +235,22 @@ def simulated_pairs(count, size, seed, cache='', phantoms=0.0):
     return pairs
 
 
-def _simulation_hash():
+def _simulation_hash(cts):
     files = sorted(Path(simulation.__file__).parent.glob('*.py'))
-    return hashlib.sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:12]
+    parts = [file.read_bytes() for file in files] + [patient.points.tobytes() for patient in cts]
+    return hashlib.sha256(b''.join(parts)).hexdigest()[:12]
+
+
+def read_cts(entries):
+    """Return a tuple of `CTPatient` of files, each entry a dict: ct and labels, files of the same grid; label: a list
+    of the labels of the vessels that contrast fills, all where it is left out. Raises ModelError for what is no CT."""
+    patients = []
+    for entry in entries:
+        if not {'ct', 'labels'} <= set(entry) <= {'ct', 'labels', 'label'}:
+            raise ValueError(f'{entry}: {{ct: FILE, labels: FILE}} is needed, label: [N, ...] may be given')
+        ct, labels = (read_volume(Path(entry[name]).expanduser()) for name in ('ct', 'labels'))
+        patients.append(CTPatient(ct, labels, entry.get('label')))
+    return tuple(patients)
 
 
 def read_folders(folders):

@@ -76,7 +76,7 @@ class TrainingSettings:
         if 'streams' in data:
             where = f'{source}: data: streams'
             data['streams'] = tuple(StreamSettings(**_known(StreamSettings, s, where)) for s in data['streams'])
-        data['real'] = tuple(data.get('real') or ())
+        data.update({name: tuple(data.get(name) or ()) for name in ('real', 'cts')})
         entries = _known(cls, entries, source)
         entries['validation_real'] = tuple(entries.get('validation_real') or ())
         return cls(**{**entries, 'data': DataSettings(**data)})

@@ -1,5 +1,7 @@
 """The picture without contrast that the others are compared with."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -76,11 +78,25 @@ def test_old_ones_are_forgotten_and_another_scene_has_none():
     np.testing.assert_array_equal(references.nearest(new), new)
 
 
+def test_the_first_picture_of_a_scene_tells_what_has_come_since():
+    references = References()
+    one, other = scene(1), scene(2)
+    assert references.first(one) is None
+    for _ in range(3):
+        np.testing.assert_array_equal(references.first(one + np.uint8(20)), one)
+    # The arm has turned: another scene, another first picture.
+    assert references.first(other) is None
+    np.testing.assert_array_equal(references.first(other), other)
+    references.reset()
+    assert references.first(other) is None
+
+
 @pytest.mark.parametrize('other', [scene(shape=(80, 64)), scene().astype(np.uint16), scene().astype(np.float32)])
 def test_a_picture_of_another_size_or_type_has_none(other):
     references = References()
     references.add(scene(), NONE)
-    assert references.nearest(other) is None
+    references.first(scene())
+    assert references.nearest(other) is None and references.first(other) is None
 
 
 def test_a_scene_that_moved_as_a_whole_is_followed():
@@ -158,6 +174,28 @@ def test_the_shipped_weights_see_in_a_stream_what_they_miss_in_a_picture():
     with_reference.segment_beside(before.image)
     beside = with_reference.segment_beside(washing.image).mask
     assert dice(beside, washing.mask) == pytest.approx(scores[0], abs=0.02)
+
+
+@pytest.mark.parametrize('polarity', ['dark', 'bright'])
+def test_what_is_taken_for_vessel_from_the_first_picture_on_hides_no_contrast_that_comes(polarity):
+    """No picture is ever empty, so none is a reference: something dark and long lies in all of them."""
+    from m2i_ros.simulation import Phantom
+
+    usual = Phantom.usual_settings('aortic_root')
+    phantom = Phantom('aortic_root', 7, 256, 256, settings=replace(usual, iodine_mg_ml=0.12 * usual.iodine_mg_ml))
+    filled = phantom[round((phantom.injections[0] + 2.8) * phantom.frame_rate)]
+    y, x = np.mgrid[:256, :256]
+    across = np.abs(x - 60 - 10 * np.sin(y / 40)) / 14
+    shadow = 70 * np.sqrt(np.clip(1 - across**2, 0, None))
+    before, after = (np.clip(picture - shadow, 0, 255).astype(np.uint8) for picture in (phantom[0].image, filled.image))
+    if polarity == 'bright':
+        before, after = ~before, ~after
+    segmenter = Segmenter(threads=1, polarity=polarity)
+    truth = filled.mask > 0
+    alone = segmenter.segment(after).mask[truth].mean() / 255
+    segmenter.reset()
+    assert (segmenter.segment(before).mask[across < 0.8] > 0).mean() > 0.5
+    assert segmenter.segment(after).mask[truth].mean() / 255 > max(0.9, alone + 0.2)
 
 
 def test_bright_contrast_is_compared_like_dark(contrast_comes):

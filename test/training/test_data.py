@@ -1,11 +1,14 @@
+import pickle
 from itertools import islice, repeat
 from types import SimpleNamespace
 
 import cv2
+import nibabel
 import numpy as np
 import pytest
 import torch
 
+from m2i_ros.model.errors import ModelError
 from m2i_ros.training import data
 from m2i_ros.training.augment import augment
 from m2i_ros.training.data import (
@@ -13,6 +16,7 @@ from m2i_ros.training.data import (
     StreamSettings,
     TrainingBatches,
     collate,
+    read_cts,
     read_folders,
     read_pairs,
     simulated_pairs,
@@ -86,7 +90,7 @@ def test_kept_frames_are_those_that_would_be_made(tmp_path, monkeypatch):
     found = simulated_pairs(3, 64, [1, 2], str(tmp_path))
     for pairs in (first, found):
         np.testing.assert_array_equal(pairs, made)
-    monkeypatch.setattr(data, '_simulation_hash', lambda: 'changed')
+    monkeypatch.setattr(data, '_simulation_hash', lambda cts: 'changed')
     with pytest.raises(TypeError):
         simulated_pairs(3, 64, [1, 2], str(tmp_path))
 
@@ -100,7 +104,7 @@ def test_a_share_of_the_frames_is_of_whole_injections(monkeypatch):
 
 def test_each_simulated_frame_is_shown_as_often_as_asked(monkeypatch):
     shown, pool = [], [tuple(np.zeros((3, 32, 32), np.uint8)) for _ in range(6)]
-    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache, phantoms: pool)
+    monkeypatch.setattr(data, 'simulated_pairs', lambda *_: pool)
     monkeypatch.setattr(data, 'augment', lambda image, mask, size, rng, reference: (image, mask))
     monkeypatch.setattr(data, 'collate', lambda examples, pictures: shown.extend(examples))
     monkeypatch.setattr(data, 'WRONG_WAY', 0)
@@ -115,7 +119,7 @@ def test_contrast_is_shown_dark_and_the_wrong_way_round_there_is_nothing_to_find
     picture = np.full((64, 64), 150, np.uint8)
     cv2.rectangle(picture, (20, 0), (40, 63), 60, -1)
     pool = [(picture, np.uint8(255) * (picture < 100), picture)] * 80
-    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache, phantoms: pool)
+    monkeypatch.setattr(data, 'simulated_pairs', lambda *_: pool)
     monkeypatch.setattr(data, 'augment', lambda image, mask, size, rng, reference: (image, mask, reference))
     monkeypatch.setattr(data, 'valid_area', lambda image: np.ones(image.shape, bool))
     seen, target = next(iter(TrainingBatches(one_stream(size=64, batch_size=80, pool=80, reuse=1), 0)))
@@ -175,7 +179,7 @@ def test_a_reference_is_moved_and_shown_like_its_picture():
 def test_networks_of_two_pictures_see_some_frames_with_their_reference(monkeypatch):
     rng = np.random.default_rng(1)
     pool = [tuple(rng.integers(0, 255, (3, 32, 32), dtype=np.uint8)) for _ in range(40)]
-    monkeypatch.setattr(data, 'simulated_pairs', lambda count, size, seed, cache, phantoms: pool)
+    monkeypatch.setattr(data, 'simulated_pairs', lambda *_: pool)
     settings = one_stream(size=32, batch_size=40, pool=40, reuse=1)
     seen, _ = next(iter(TrainingBatches(settings, 0, pictures=2)))
     assert seen.shape == (40, 2, 32, 32)
@@ -213,6 +217,36 @@ def test_pictures_without_a_mask_are_left_out_and_sizes_must_agree(tmp_path):
         read_pairs(tmp_path / 'images', tmp_path / 'empty')
 
 
+def test_cts_are_read_and_what_is_none_is_refused(tmp_path):
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[5:9, 5:9], labels[12:15, 12:15] = 1, 2
+    for name, volume in (('ct', np.zeros(labels.shape, np.int16)), ('labels', labels)):
+        nibabel.save(nibabel.Nifti1Image(volume, np.diag([3.0, 3.0, 3.0, 1.0])), tmp_path / f'{name}.nii')
+    entry = {name: str(tmp_path / f'{name}.nii') for name in ('ct', 'labels')}
+    both, one = read_cts([entry, {**entry, 'label': [2]}])
+    assert len(both.points) == (4 * 4 + 3 * 3) * 20 and len(one.points) == 3 * 3 * 20
+    passed_on = pickle.loads(pickle.dumps(one))
+    np.testing.assert_array_equal(passed_on.points, one.points)
+    with pytest.raises(ValueError, match='ct: FILE'):
+        read_cts([{'ct': entry['ct']}])
+    with pytest.raises(ModelError, match='label 7 is not in it'):
+        read_cts([{**entry, 'label': [7]}])
+
+
+def test_a_share_of_the_frames_is_drawn_through_the_cts(monkeypatch):
+    asked = {}
+
+    def samples(**how):
+        asked.update(how)
+        return repeat(3 * (torch.zeros(8, 1, 32, 32),))
+
+    monkeypatch.setattr(data, 'TrainingSamples', samples)
+    monkeypatch.setattr(data, 'read_cts', lambda entries: tuple(entries))
+    streams = (StreamSettings(size=32, batch_size=4, pool=8, reuse=1, cts=0.4),)
+    next(iter(TrainingBatches(DataSettings(streams=streams, cts=('patient',)), 0)))
+    assert asked['cts'] == ('patient',) and asked['ct_share'] == 0.4
+
+
 def test_settings_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match='no real pictures'):
         one_stream(real_fraction=0.5)
@@ -222,3 +256,5 @@ def test_settings_that_contradict_each_other_are_refused():
         StreamSettings(share=0)
     with pytest.raises(ValueError, match='phantoms 1.5'):
         StreamSettings(phantoms=1.5)
+    with pytest.raises(ValueError, match='there is no CT'):
+        one_stream(cts=0.5)
