@@ -208,6 +208,7 @@ class Segmenter:
         elif self._bright != before and self._compared:
             # How contrast is shown was found out late: the first picture may be without any, after all.
             self._references.reset()
+            self._references.first(self._first)
             self._references.add(self._first, self._mask(*self._vessels(self._first, self._bright)))
         return self._segment(image, self._references)
 

@@ -176,9 +176,9 @@ def test_the_shipped_weights_see_in_a_stream_what_they_miss_in_a_picture():
     assert dice(beside, washing.mask) == pytest.approx(scores[0], abs=0.02)
 
 
-@pytest.mark.parametrize('polarity', ['dark', 'bright'])
-def test_what_is_taken_for_vessel_from_the_first_picture_on_hides_no_contrast_that_comes(polarity):
-    """No picture is ever empty, so none is a reference: something dark and long lies in all of them."""
+@pytest.fixture(scope='module')
+def shadowed():
+    """Pictures of before faint contrast and of it, its mask, and where something dark and long lies in both of them."""
     from m2i_ros.simulation import Phantom
 
     usual = Phantom.usual_settings('aortic_root')
@@ -188,14 +188,28 @@ def test_what_is_taken_for_vessel_from_the_first_picture_on_hides_no_contrast_th
     across = np.abs(x - 60 - 10 * np.sin(y / 40)) / 14
     shadow = 70 * np.sqrt(np.clip(1 - across**2, 0, None))
     before, after = (np.clip(picture - shadow, 0, 255).astype(np.uint8) for picture in (phantom[0].image, filled.image))
+    return before, after, filled.mask > 0, across < 0.8
+
+
+@pytest.mark.parametrize('polarity', ['dark', 'bright'])
+def test_what_is_taken_for_vessel_from_the_first_picture_on_hides_no_contrast_that_comes(shadowed, polarity):
+    """No picture is ever empty, so none is a reference."""
+    before, after, truth, shadow = shadowed
     if polarity == 'bright':
         before, after = ~before, ~after
     segmenter = Segmenter(threads=1, polarity=polarity)
-    truth = filled.mask > 0
     alone = segmenter.segment(after).mask[truth].mean() / 255
     segmenter.reset()
-    assert (segmenter.segment(before).mask[across < 0.8] > 0).mean() > 0.5
+    assert (segmenter.segment(before).mask[shadow] > 0).mean() > 0.5
     assert segmenter.segment(after).mask[truth].mean() / 255 > max(0.9, alone + 0.2)
+
+
+def test_nor_does_it_where_bright_contrast_is_found_out_late(shadowed):
+    before, after, truth, _ = shadowed
+    segmenter, answers = Segmenter(threads=1), iter((False, True))
+    segmenter._stream.bright = lambda image: next(answers)
+    segmenter.segment(~before)
+    assert segmenter.segment(~after).mask[truth].mean() / 255 > 0.9
 
 
 def test_bright_contrast_is_compared_like_dark(contrast_comes):

@@ -129,7 +129,9 @@ def test_contrast_is_shown_dark_and_the_wrong_way_round_there_is_nothing_to_find
     assert (target[~bright][:, 0, 32, 25:35] == 1).all() and (target[~bright][:, 0, 32, :15] == 0).all()
 
 
-def test_training_asks_the_simulation_for_dark_contrast(monkeypatch):
+@pytest.fixture
+def asked(monkeypatch):
+    """What `TrainingSamples` are asked for; they draw nothing."""
     asked = {}
 
     def samples(**how):
@@ -137,6 +139,10 @@ def test_training_asks_the_simulation_for_dark_contrast(monkeypatch):
         return repeat(3 * (torch.zeros(8, 1, 32, 32),))
 
     monkeypatch.setattr(data, 'TrainingSamples', samples)
+    return asked
+
+
+def test_training_asks_the_simulation_for_dark_contrast(asked):
     simulated_pairs(8, 32, [1])
     assert asked['bright'] == 0
 
@@ -233,14 +239,7 @@ def test_cts_are_read_and_what_is_none_is_refused(tmp_path):
         read_cts([{**entry, 'label': [7]}])
 
 
-def test_a_share_of_the_frames_is_drawn_through_the_cts(monkeypatch):
-    asked = {}
-
-    def samples(**how):
-        asked.update(how)
-        return repeat(3 * (torch.zeros(8, 1, 32, 32),))
-
-    monkeypatch.setattr(data, 'TrainingSamples', samples)
+def test_a_share_of_the_frames_is_drawn_through_the_cts(asked, monkeypatch):
     monkeypatch.setattr(data, 'read_cts', lambda entries: tuple(entries))
     streams = (StreamSettings(size=32, batch_size=4, pool=8, reuse=1, cts=0.4),)
     next(iter(TrainingBatches(DataSettings(streams=streams, cts=('patient',)), 0)))
