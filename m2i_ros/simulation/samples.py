@@ -25,7 +25,9 @@ _HABITS = {
     'aortic_arch': (0.12, (0.25e-3, 0.8e-3), background.chest, (0.04, 0.5), (30, 12)),
 }
 KINDS = {kind: _HABITS[kind] for kind in _HABITS if kind in ANATOMIES}
-EMPTY = 0.25
+# Share of the pictures without contrast; more of those drawn through a patient's CT, whose anatomy looks more like
+# vessels.
+EMPTY, EMPTY_CT = 0.25, 0.45
 # Share of the pictures that show no body round the vessels (`background.strange`), of vessels that show no depth but a
 # silhouette, and of pictures without noise: what other simulations and plain projections of a model look like.
 STRANGE, SILHOUETTE, NOISELESS = 0.15, 0.06, 0.05
@@ -46,8 +48,9 @@ class TrainingSamples:
 
     The mask is 1 on the lumen that can be seen: where contrast stands out of the noise, up to the wall, in thin vessels
     up to half contrast, and in coronary arteries up to two thirds of it, as people draw them. Catheters, leads and
-    bones are not vessel. A quarter of the pictures shows no contrast. The reference is the scene some time before:
-    breath has moved the patient and somebody the devices, other noise, and no contrast but, at times, a part of it.
+    bones are not vessel. A quarter of the pictures shows no contrast, of those through a CT nearly half. The reference
+    is the scene some time before: breath has moved the patient and somebody the devices, other noise, and no contrast
+    but, at times, a part of it.
 
     size: S, pixels. seed: the same seed gives the same samples; give each worker its own. bright: share of the
     pictures that show contrast bright. cts: tuple of `CTPatient`; ct_share: share of the pictures drawn through them.
@@ -77,16 +80,17 @@ class TrainingSamples:
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
         if rng.uniform() < STRANGE:
             place = background.strange
-        own = None
+        own, empty = None, EMPTY
         if self._ct_share and rng.uniform() < self._ct_share:
             scene, own = ct_scene(rng, self._cts[rng.integers(len(self._cts))], shape, spacing)
             own = own if rng.uniform() < OWN else None
+            empty = EMPTY_CT
         else:
             scene = place(rng, shape, spacing, centre)
         devices.strewn(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.4, 0.45, 0.15]))
         subtracted = rng.uniform() < SUBTRACTED
         settings = _draw_settings(rng, subtracted, spacing)
-        filled = rng.uniform() > EMPTY
+        filled = rng.uniform() > empty
         if own is None:
             vessel, lumen = _draw_vessels(rng, kind, self._tree(kind), spacing, shape, settings, scene, filled)
         else:

@@ -24,11 +24,9 @@ from m2i_ros.training.augment import augment
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.pgm')
 # Batches made ahead, so that the network learns on while the next pool of simulated frames is made.
 AHEAD = 24
-# Share of the simulated frames, each time they are shown, that have no reference: the network must do without one, too.
-NO_REFERENCE = 0.4
-# Share of the others whose reference was taken before patient or table moved: by a pixel to a quarter of a side.
+# Share of the references that were taken before patient or table moved: by a pixel to a quarter of a side.
 MOVED = 0.25
-# Share of them shown with bright for dark. In use contrast is made dark first, and where it has to be found out which
+# Share of the simulated frames shown with bright for dark. In use contrast is made dark first, and where it has to be found out which
 # it is, less vessel must be found the wrong way round: there is none to find.
 WRONG_WAY = 0.1
 
@@ -78,6 +76,8 @@ class DataSettings:
     """streams: tuple of `StreamSettings`, which take turns by their shares.
 
     real: tuple of folders, see `read_folders`. cts: tuple of CTs, see `read_cts`.
+    no_reference: share of the simulated frames, each time they are shown, that have no reference: networks of two
+        pictures must do without one, too.
     workers: processes that make batches, for each process that trains.
     cache: folder in which pools of simulated frames are kept and found again; '' makes them anew each time.
     """
@@ -85,12 +85,15 @@ class DataSettings:
     streams: tuple = (StreamSettings(),)
     real: tuple = ()
     cts: tuple = ()
+    no_reference: float = 0.4
     workers: int = 1
     cache: str = ''
 
     def __post_init__(self):
         if not self.streams or self.workers < 1:
             raise ValueError('data needs at least one stream and one worker')
+        if not 0 <= self.no_reference <= 1:
+            raise ValueError(f'no_reference {self.no_reference}: a share of the simulated frames, 0 to 1, is needed')
         if any(stream.real for stream in self.streams) and not self.real:
             raise ValueError(
                 'real_fraction is above 0 but there are no real pictures: add real: [{images: DIR, masks: DIR}]'
@@ -132,7 +135,7 @@ class TrainingBatches(IterableDataset):
             seed = [self.seed, 2, which, self.rank * workers + lane]
             pictures = []
             for image, mask, reference in pools[which].batch(turn, seed):
-                if self._pictures == 1 or rng.uniform() < NO_REFERENCE:
+                if self._pictures == 1 or rng.uniform() < self.settings.no_reference:
                     reference = None
                 elif rng.uniform() < MOVED:
                     way = rng.normal(size=2)

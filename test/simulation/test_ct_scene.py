@@ -61,7 +61,7 @@ def test_what_no_eye_could_see_is_no_label():
 
 def test_pictures_through_a_ct_are_labelled_where_they_have_become_darker(patient, monkeypatch):
     monkeypatch.setattr(samples, 'OWN', 1.0)
-    monkeypatch.setattr(samples, 'EMPTY', 0.0)
+    monkeypatch.setattr(samples, 'EMPTY_CT', 0.0)
     images, masks, before = next(TrainingSamples(96, 3, 12, bright=0, cts=(patient,), ct_share=1.0))
     darker = [(b - i)[m > 0].mean() for i, m, b in zip(images, masks, before) if m.sum() > 100]
     assert len(darker) >= 8 and np.median(darker) > 0.05

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from itertools import islice, repeat
 from types import SimpleNamespace
 
@@ -192,6 +193,12 @@ def test_networks_of_two_pictures_see_some_frames_with_their_reference(monkeypat
     compared = (seen[:, 1] != 0).any(dim=(1, 2)).float().mean()
     assert 0.4 < compared < 0.8
     assert next(iter(TrainingBatches(settings, 0)))[0].shape == (40, 1, 32, 32)
+    for share, some in ((0.0, True), (1.0, False)):
+        seen, _ = next(iter(TrainingBatches(replace(settings, no_reference=share), 0, pictures=2)))
+        assert (seen[:, 1] != 0).any(dim=(1, 2)).all() == some
+        assert (seen[:, 1] != 0).any() == some
+    with pytest.raises(ValueError, match='no_reference'):
+        replace(settings, no_reference=1.5)
 
 
 def test_the_network_sees_training_pictures_as_it_sees_frames_in_use():
