@@ -26,8 +26,8 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.pgm')
 AHEAD = 24
 # Share of the references that were taken before patient or table moved: by a pixel to a quarter of a side.
 MOVED = 0.25
-# Share of the simulated frames shown with bright for dark. In use contrast is made dark first, and where it has to be found out which
-# it is, less vessel must be found the wrong way round: there is none to find.
+# Share of the simulated frames shown with bright for dark. In use contrast is made dark first, and where it has to be
+# found out which it is, less vessel must be found the wrong way round: there is none to find.
 WRONG_WAY = 0.1
 
 
