@@ -17,6 +17,8 @@ PHASES = ('before', 'filling', 'filled', 'washing out')
 # Contrast in the frames of a CT's view, as shares of the first's, and the detector's side, metres.
 CT_SHARES = (0.0, 1.0, 0.6, 0.3)
 _CT_DETECTOR = 0.3
+# Share of a picture that a CT must tell of.
+_LEAST_KNOWN = 0.2
 # Seconds that the contrast takes to come everywhere, and to go.
 _FILLING, _WASHING_OUT = 2.5, 3.0
 
@@ -167,6 +169,7 @@ class CTView:
     ct, labels, lumen: see `CTPatient`, of files. view: the angles, the place, how the picture is shown and the noise
     are drawn anew for each. iodine_mg_ml: of the first frame with contrast; the others have the shares in CT_SHARES of
     it. size: of the picture's sides, pixels. Only the picture as a whole moves from frame to frame, half a pixel or so.
+    What the CT does not tell, for it ends before, is black, as behind a collimator.
     """
 
     ct: Path
@@ -181,7 +184,8 @@ class CTView:
         return f'ct_view{self.view}'
 
     def pictures(self, names=None):
-        """Yield a `Picture` for each frame, or for those named. Raises ModelError for files that are no such CT."""
+        """Yield a `Picture` for each frame, or for those named. Raises ModelError for files that are no such CT, and
+        EvaluationError for a CT too short to be seen."""
         import torch
 
         from m2i_ros.simulation import xray
@@ -191,16 +195,19 @@ class CTView:
         angles = rng.uniform(-1, 1, 2) * ANGLES_DEG
         c_arm = CArm(*np.radians(angles))
         camera = Camera.from_detector(self.size, self.size, c_arm.source_to_detector, _CT_DETECTOR / self.size)
-        T_image_patient = c_arm.T_image_isocentre @ rigid(
-            translation=-patient.points[rng.integers(len(patient.points))]
-        )
-        tissue, bone, lumen = patient.path_lengths(T_image_patient, camera)
         spacing_mm = 1e3 * c_arm.source_to_isocentre / camera.fx
+        focus = patient.focus(rng, 1e-3 * spacing_mm * self.size)
+        T_image_patient = c_arm.T_image_isocentre @ rigid(translation=-focus)
+        tissue, bone, lumen, known = patient.path_lengths(T_image_patient, camera)
+        if known.mean() < _LEAST_KNOWN:
+            raise EvaluationError(f'{self.ct}: too short from feet to head for a picture: give a CT of 20 cm or more')
+        known = np.broadcast_to(known, lumen.shape)
         settings = xray.XRaySettings(tone=rng.uniform(0, 1), photons=8000.0, latitude=(0.1, 0.05))
         rays = xray.beams(*(torch.from_numpy(p)[None] for p in (tissue, bone, np.zeros_like(bone))), settings.tube_kv)
         line = xray.line_integral(rays)
         dose = xray.exposure_control(line)
-        ends = xray.limits(xray.tone(xray.transmit(line + dose, settings), settings), settings)
+        toned = xray.tone(xray.transmit(line + dose, settings), settings)
+        ends = xray.limits(toned, settings, torch.from_numpy(known.copy())[None])
         noise = torch.Generator().manual_seed(self.view)
         for number, share in enumerate(CT_SHARES):
             name = f'{self.name}_frame{number}'
@@ -222,8 +229,8 @@ class CTView:
                 'secondary_deg': round(float(angles[1]), 1),
                 'iodine_mg_ml': share * self.iodine_mg_ml,
             }
-            image = np.rint(grey * 255).astype(np.uint8)
-            yield Picture(name, image, xray.shows_contrast(truth * self.iodine_mg_ml), spacing_mm, about)
+            image = np.rint(grey * known * 255).astype(np.uint8)
+            yield Picture(name, image, xray.shows_contrast(truth * self.iodine_mg_ml) & known, spacing_mm, about)
 
 
 @lru_cache(1)

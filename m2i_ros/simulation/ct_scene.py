@@ -18,7 +18,8 @@ _COARSER = 2
 
 
 def ct_scene(rng, patient, shape, spacing):
-    """Return the `Scene` of a view of a `CTPatient` and the path (H, W), metres, through its lumen.
+    """Return the `Scene` of a view of a `CTPatient`, the path (H, W), metres, through its lumen, and which
+    rows, (H, 1) bool, the CT tells of.
 
     The patient is stretched a little along each axis and, one time in two, its own mirror image; the view is centred
     near a point of the vessels. spacing: of a pixel at the isocentre, metres.
@@ -28,16 +29,14 @@ def ct_scene(rng, patient, shape, spacing):
     pixel = _COARSER * spacing * arm.source_to_detector / arm.source_to_isocentre
     camera = Camera.from_detector(width, height, arm.source_to_detector, pixel, bool(rng.integers(2)))
     stretch = np.diag([*(rng.normal(1, 0.08, 3) * (rng.choice([-1, 1]), 1, 1)), 1.0])
-    focus = patient.points[rng.integers(len(patient.points))] + rng.normal(0, 0.12 * shape[0] * spacing, 3)
+    focus = patient.focus(rng, shape[0] * spacing) + rng.normal(0, 0.12 * shape[0] * spacing, 3)
     T_image_patient = arm.T_image_isocentre @ rigid(rng.normal(0, 0.08, 3)) @ stretch @ rigid(translation=-focus)
-    tissue, bone, lumen = (
-        cv2.resize(path, shape[::-1], interpolation=cv2.INTER_LINEAR)
-        for path in patient.path_lengths(T_image_patient, camera)
-    )
+    *paths, known = patient.path_lengths(T_image_patient, camera)
+    tissue, bone, lumen = (cv2.resize(path, shape[::-1], interpolation=cv2.INTER_LINEAR) for path in paths)
     nothing = np.zeros(shape, np.float32)
     # Patients are thinner and thicker, their bones weaker and stronger.
     scene = Scene(rng.uniform(0.8, 1.25) * tissue, rng.uniform(0.7, 1.3) * bone, nothing, nothing.copy())
-    return scene, lumen
+    return scene, lumen, np.repeat(known, _COARSER, axis=0)[: shape[0]]
 
 
 def own_vessels(rng, lumen, iodine_mg_ml):

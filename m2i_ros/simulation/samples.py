@@ -80,9 +80,9 @@ class TrainingSamples:
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
         if rng.uniform() < STRANGE:
             place = background.strange
-        own, empty = None, EMPTY
+        own, known, empty = None, True, EMPTY
         if self._ct_share and rng.uniform() < self._ct_share:
-            scene, own = ct_scene(rng, self._cts[rng.integers(len(self._cts))], shape, spacing)
+            scene, own, known = ct_scene(rng, self._cts[rng.integers(len(self._cts))], shape, spacing)
             own = own if rng.uniform() < OWN else None
             empty = EMPTY_CT
         else:
@@ -102,7 +102,7 @@ class TrainingSamples:
             'spilt': scene.iodine,
             'vessel': vessel,
             'lumen': lumen if filled else None,
-            'inside': _collimator(rng, shape),
+            'inside': _collimator(rng, shape) & known,
             'border': rng.uniform(0, 0.12),
             'subtracted': subtracted,
             # Patients breathe and move between mask and filling: pixels, as a whole and unevenly.

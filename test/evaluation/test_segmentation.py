@@ -234,9 +234,9 @@ def test_simulated_patients_become_figures_and_one_page_that_needs_nothing_else(
     assert f'<b>Dice {best["dice"]:.3f}</b>' in text
 
 
-def ct_files(folder):
+def ct_files(folder, slices=60):
     """A block of water with a lumen across it, as NIfTI, and its label map."""
-    labels = np.zeros((50, 40, 60), np.uint8)
+    labels = np.zeros((50, 40, slices), np.uint8)
     labels[20:28, 16:24] = 3
     hu = np.full(labels.shape, 40, np.int16)
     hu[:4] = hu[-4:] = -1000
@@ -272,6 +272,20 @@ def test_views_through_a_ct_come_again_and_show_contrast_as_a_darker_lumen(tmp_p
     assert lumen[1] < lumen[2] < lumen[3] < lumen[0] - 5
     (picture,) = views[0].pictures([once[2].name])
     np.testing.assert_array_equal(picture.image, once[2].image)
+
+
+def test_what_a_ct_is_too_short_to_tell_is_black_and_no_truth(tmp_path):
+    (_, _, ct), (_, labels) = ct_files(tmp_path, slices=35)  # 140 mm, of a picture that sees 205 mm
+    for view in ct_views(Path(ct), Path(labels), [3.0], 4, 60.0, 96):
+        empty, filled, *_ = view.pictures()
+        rows = (empty.image > 0).any(axis=1)
+        assert 0.3 < rows.mean() < 0.75 and np.count_nonzero(np.diff(rows)) == 2  # one opening, straight
+        assert not filled.image[~rows].any() and not filled.truth[~rows].any()
+        assert filled.truth[rows].any(axis=1).all()
+    (tmp_path / 'short').mkdir()
+    (_, _, ct), (_, labels) = ct_files(tmp_path / 'short', slices=3)
+    with pytest.raises(EvaluationError, match='too short from feet to head'):
+        next(ct_views(Path(ct), Path(labels), [3.0], 1, 60.0, 96)[0].pictures())
 
 
 @pytest.mark.parametrize(

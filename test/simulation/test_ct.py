@@ -30,17 +30,17 @@ def volumes(axes='lps', contrast=400.0):
     return Volume('ct.nii', hu.astype(np.int16), affine, axes), Volume('labels.nii', labels, affine, axes)
 
 
-def look(patient, primary=0.0, mirrored=False):
+def look(patient, primary=0.0, mirrored=False, up=0.0):
     arm = CArm(primary)
     camera = Camera.from_detector(96, 96, arm.source_to_detector, 0.15 / 96, mirrored)
-    T = arm.T_image_isocentre @ rigid(translation=-CENTRE / 1e3)
+    T = arm.T_image_isocentre @ rigid(translation=-CENTRE / 1e3 - (0, 0, up))
     return patient.path_lengths(T, camera), camera, T
 
 
 @pytest.mark.parametrize('axes', ['lps', 'ras'])
 @pytest.mark.parametrize('primary, mirrored', [(0.0, False), (0.0, True), (0.6, False), (-1.4, False)])
 def test_rays_are_as_long_in_each_ball_as_its_chord(axes, primary, mirrored):
-    (_, bone, lumen), camera, T = look(CTPatient(*volumes(axes)), primary, mirrored)
+    (_, bone, lumen, _), camera, T = look(CTPatient(*volumes(axes)), primary, mirrored)
     y, x = np.mgrid[:96, :96]
     rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones(x.shape)], -1)
     rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
@@ -54,10 +54,33 @@ def test_rays_are_as_long_in_each_ball_as_its_chord(axes, primary, mirrored):
 
 
 def test_tissue_is_as_thick_as_the_block_and_goes_on_above_and_below():
-    (tissue, bone, _), _, _ = look(CTPatient(*volumes()))
+    (tissue, bone, _, _), _, _ = look(CTPatient(*volumes()))
     (clear,) = np.nonzero((bone < 1e-6).all(axis=1))
     assert {0, 95} <= set(clear)
     np.testing.assert_allclose(tissue[clear, 48], 0.08, atol=1e-3)
+
+
+@pytest.mark.parametrize('up', [-0.05, -0.03, 0.0, 0.04])
+def test_rows_are_known_up_to_where_rays_have_3_cm_of_water_beyond_the_slices(up):
+    (*_, known), camera, _ = look(CTPatient(*volumes()), up=up)
+    arm, half = CArm(), (SHAPE[2] - 1) * SIDES[2] / 2e3
+    depth = arm.source_to_isocentre + np.linspace(-0.04, 0.04, 4001)  # through the block
+    height = -(np.arange(96)[:, None] - camera.cy) / camera.fy * depth + up
+    beyond = (np.abs(height) > half).mean(axis=1) * 0.08
+    assert known.shape == (96, 1)
+    assert np.count_nonzero(known[:, 0] != (beyond < 0.03)) <= 1
+    assert known.all() == (up == 0)
+
+
+def test_a_picture_s_middle_is_a_vessel_or_as_near_as_the_slices_allow():
+    patient = CTPatient(*volumes())
+    rng, (low, high) = np.random.default_rng(0), 0.3 + np.array((0, (SHAPE[2] - 1) * SIDES[2] / 1e3))
+    middles = np.array([patient.focus(rng, 0.1) for _ in range(50)])
+    lumen, radius = (CENTRE + BALLS['lumen'][0]) / 1e3, BALLS['lumen'][1] / 1e3
+    assert (np.linalg.norm(middles - lumen, axis=1) < radius).all() and len(np.unique(middles, axis=0)) > 30
+    near_an_end = np.array([patient.focus(rng, high - low - 0.01) for _ in range(50)])
+    assert (np.abs(near_an_end[:, 2] - (low + high) / 2) < 0.0051).all()
+    assert patient.focus(rng, 0.5)[2] == pytest.approx((low + high) / 2)
 
 
 def test_contrast_of_the_ct_is_taken_out_where_it_is_labelled():

@@ -23,8 +23,8 @@ def patient():
 def test_a_view_shows_the_block_and_the_ball_of_its_vessels(patient):
     balls = []
     for seed in range(12):
-        scene, lumen = ct_scene(np.random.default_rng(seed), patient, (96, 96), 1e-3)
-        assert scene.tissue.shape == scene.bone.shape == lumen.shape == (96, 96)
+        scene, lumen, known = ct_scene(np.random.default_rng(seed), patient, (96, 96), 1e-3)
+        assert known.shape == (96, 1) and scene.tissue.shape == scene.bone.shape == lumen.shape == (96, 96)
         # 80 mm of water, from any side and for any patient's size.
         assert 0.05 < np.median(scene.tissue[scene.tissue > 0.02]) < 0.2
         assert not scene.metal.any() and not scene.iodine.any()
