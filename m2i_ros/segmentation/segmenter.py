@@ -257,7 +257,7 @@ class Segmenter:
             if first is not None:
                 # What has come since the first picture is vessel, whatever was in that one.
                 seen = network_input(dark, valid, self._weights.pictures, first)
-                self._raise(probability, self._probability(seen), valid)
+                self._raise(probability, self._probability(seen), valid, missed=0.5)
         probability[~valid] = 0
         return probability, valid
 
@@ -273,10 +273,19 @@ class Segmenter:
             return SMALLEST_SHARE * pixels
         return SMALLEST_MM2 / self.pixel_mm**2
 
-    def _raise(self, probability, other, valid):
-        """Raise the probability (H, W) to another look's in the islands of this that are certain by themselves."""
+    def _raise(self, probability, other, valid, missed=0.0):
+        """Raise the probability (H, W) to another look's in the islands of this that are certain by themselves.
+
+        missed: share of an island that must not be found yet. Where most of it is, it is the one vessel, and what it
+        adds is what has moved.
+        """
         other[~valid] = 0
-        np.maximum(probability, other, out=probability, where=self._islands(other) > 0)
+        islands = self._islands(other)
+        if missed:
+            _, labels = cv2.connectedComponents(islands, connectivity=8)
+            found = np.bincount(labels.ravel(), probability.ravel() >= self._threshold) / np.bincount(labels.ravel())
+            islands[found[labels] > 1 - missed] = 0
+        np.maximum(probability, other, out=probability, where=islands > 0)
 
     def _probability(self, seen, smaller=1):
         """Return the probability (H, W) of what the network sees of a picture, (pictures, H, W), so much smaller."""
