@@ -204,6 +204,19 @@ def test_what_is_taken_for_vessel_from_the_first_picture_on_hides_no_contrast_th
     assert segmenter.segment(after).mask[truth].mean() / 255 > max(0.9, alone + 0.2)
 
 
+def test_vessels_full_from_the_first_picture_on_are_no_wider_where_they_have_moved():
+    from m2i_ros.simulation import Phantom
+
+    phantom = Phantom('iliofemoral', 7, 256, 256)
+    at = round((phantom.injections[0] + 2.8) * phantom.frame_rate)
+    first, later = (phantom[i].image for i in (at, at + 15))  # a second of breath
+    segmenter = Segmenter(threads=1, polarity='dark')
+    alone = segmenter.segment(later).mask
+    segmenter.reset()
+    assert (segmenter.segment(first).mask > 0).mean() > 0.02
+    assert ((segmenter.segment(later).mask > 0) & (alone == 0)).sum() < 0.01 * (alone > 0).sum()
+
+
 def test_nor_does_it_where_bright_contrast_is_found_out_late(shadowed):
     before, after, truth, _ = shadowed
     segmenter, answers = Segmenter(threads=1), iter((False, True))
