@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from m2i_ros.geometry import Camera, CArm, apply, rigid
-from m2i_ros.simulation import background, contrast, devices, xray
+from m2i_ros.simulation import background, contrast, devices, screen, xray
 from m2i_ros.simulation.anatomy import ANATOMIES, make_centreline
 from m2i_ros.simulation.ct_scene import ct_scene, own_vessels
 from m2i_ros.simulation.patients import training_stream
@@ -27,11 +27,14 @@ _HABITS = {
 KINDS = {kind: _HABITS[kind] for kind in _HABITS if kind in ANATOMIES}
 # Share of the pictures without contrast; more of those drawn through a patient's CT, whose anatomy looks more like
 # vessels.
-EMPTY, EMPTY_CT = 0.25, 0.45
+EMPTY, EMPTY_CT = 0.25, 0.35
 # Share of the pictures that show no body round the vessels (`background.strange`), of vessels that show no depth but a
 # silhouette, and of pictures without noise: what other simulations and plain projections of a model look like.
 STRANGE, SILHOUETTE, NOISELESS = 0.15, 0.06, 0.05
 SUBTRACTED = 0.33
+# Share of the pictures, and of the subtracted ones, that somebody has windowed so that their dark parts are black, and
+# up to which share of the picture: wide vessels as a whole then have one grey value.
+BLACK, BLACK_SUBTRACTED, BLACK_PART = 0.2, 0.45, 0.4
 # Air kerma a frame at the detector, Gy: fluoroscopy takes some 20 nGy, which its recursive filter makes look like 60;
 # cine 200 nGy, subtraction 1 uGy and more (Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., ch. 9).
 DOSE = (60e-9, 1e-6)
@@ -48,8 +51,8 @@ class TrainingSamples:
 
     The mask is 1 on the lumen that can be seen: where contrast stands out of the noise, up to the wall, in thin vessels
     up to half contrast, and in coronary arteries up to two thirds of it, as people draw them. Catheters, leads and
-    bones are not vessel. A quarter of the pictures shows no contrast, of those through a CT nearly half. The reference
-    is the scene some time before: breath has moved the patient and somebody the devices, other noise, and no contrast
+    bones are not vessel. A quarter of the pictures shows no contrast, of those through a CT a third. The reference is
+    the scene some time before: breath has moved the patient and somebody the devices, other noise, and no contrast
     but, at times, a part of it.
 
     size: S, pixels. seed: the same seed gives the same samples; give each worker its own. bright: share of the
@@ -111,6 +114,7 @@ class TrainingSamples:
             'before': _draw_before(rng, spacing),
             'inverted': rng.uniform() < self.bright,
             'compression': rng.uniform(0.3, 2.0) if rng.uniform() < 0.3 else 0.0,
+            'looks': screen.draw_looks(rng, shape),
             'settings': settings,
         }
 
@@ -206,6 +210,9 @@ class TrainingSamples:
         step = column([samples[i]['compression'] for i in packed])
 
         def stored(picture):
+            shown = picture.cpu().numpy()
+            shown = np.stack([screen.show(one, sample['looks']) for one, sample in zip(shown, samples)])
+            picture = torch.from_numpy(shown).to(device)
             picture = torch.where(inside, torch.where(inverted, 1 - picture, picture), border)
             if packed:
                 picture[packed] = xray.compress(picture[packed], step)
@@ -258,6 +265,10 @@ def _draw_settings(rng, subtracted, spacing):
     dose = np.exp(rng.uniform(*np.log(DOSE))) * (3 if subtracted else 1)
     dose *= 1e4 if rng.uniform() < NOISELESS else 1
     focal_spot = rng.uniform(0.3e-3, 1.0e-3)
+    black, width = rng.uniform(0.0, 0.02), rng.uniform(0.1, 0.5) if subtracted else rng.uniform(0.25, 0.7)
+    if rng.uniform() < (BLACK_SUBTRACTED if subtracted else BLACK):
+        black, most = rng.uniform(0.02, BLACK_PART), 0.2 * most
+        width *= rng.uniform(0.2, 1) if subtracted else 1
     return {
         'iodine_mg_ml': rng.uniform(150, 350),
         'tube_kv': rng.uniform(65, 100),
@@ -275,8 +286,8 @@ def _draw_settings(rng, subtracted, spacing):
         'edge_gain': 0.0 if subtle else rng.uniform(0, 1.2),
         'edge_blur': rng.uniform(1.5, 5),
         'smoothing': 0.0 if rng.uniform() < 0.06 else rng.uniform(0.6, 1.2),
-        'window': (rng.uniform(0.0, 0.02), 1 - rng.choice([rng.uniform(0.002, 0.05), rng.uniform(0.02, 0.2)])),
-        'least_width': rng.uniform(0.1, 0.5) if subtracted else rng.uniform(0.25, 0.7),
+        'window': (black, 1 - rng.choice([rng.uniform(0.002, 0.05), rng.uniform(0.02, 0.2)])),
+        'least_width': width,
         'latitude': tuple(rng.uniform(0, most, 2)),
         'grey': (rng.uniform(0.0, 0.3), rng.uniform(0.65, 1.0)),
     }
