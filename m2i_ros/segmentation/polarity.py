@@ -23,6 +23,8 @@ LONGEST_WAIT = 48
 LEAST_CHANGE = 0.02
 # Share of the picture that must be more vessel shown bright than it is shown dark, for the rarer to be believed.
 LEAST_VESSEL = 0.005
+# The same of a scene's first picture whose structures do not say so: an aorta is wider than these, and ribs deceive.
+PLAIN_VESSEL = 0.02
 # Share of the way that the remembered extremes go towards each frame: what moved some 100 frames ago is forgotten.
 FORGETTING = 0.01
 # Correlation of two frames: of one scene above the first, of one picture displayed the other way below the second.
@@ -38,9 +40,11 @@ class Polarity:
     """Tells of each picture of a stream whether contrast is bright in it: `bright(image)`.
 
     vessels: called with a picture, whether contrast is bright in it, and an earlier picture that it is compared with,
-    or None; returns how much vessel is found so. Asked only when everything else speaks for a change.
+    or None; returns how much vessel is found so. Asked of a scene's first picture, and when everything else speaks for
+    a change.
 
-    The first picture of a scene is judged by its structures of a vessel's width: more dark ones or more bright ones.
+    The first picture of a scene is judged by its structures of a vessel's width: more dark ones or more bright ones;
+    and by the vessels found in it either way, of which much more must be bright where the structures do not say so.
     Ribs deceive there, so the frames that follow count more: what comes and goes is contrast and metal, and leaves its
     place darker than the surroundings when it is there (shown dark) or when it is not (shown bright). What has come
     since the scene's first picture must look like bright vessels then, unless that one showed dark vessels itself.
@@ -81,12 +85,12 @@ class Polarity:
         self._watch(small)
         self._scene, self._wait = image.copy(), NEXT_FRAMES
         sign = _first_sign(image)
-        if abs(sign) > FIRST_SURE:
-            self._bright = sign < 0 and self._bright_by_vessels(image)
-        elif self._bright:
+        if self._bright and abs(sign) <= FIRST_SURE:
             self._compared = False
             self._believed = self._excess(image)
             self._bright = self._believed > -LEAST_VESSEL
+        else:
+            self._bright = self._bright_by_vessels(image, least=LEAST_VESSEL if sign < -FIRST_SURE else PLAIN_VESSEL)
 
     def _watch(self, small):
         self._darkest, self._brightest, self._contrary = small.copy(), small.copy(), 0
@@ -121,15 +125,15 @@ class Polarity:
             return False
         return self._vessels(self._scene, False, None) <= LEAST_VESSEL * image.size or self._bright_by_vessels(image)
 
-    def _bright_by_vessels(self, image, compared=False):
-        """Return whether more vessel is found in a picture when it is taken to show contrast bright."""
+    def _bright_by_vessels(self, image, compared=False, least=LEAST_VESSEL):
+        """Return whether more vessel is found in a picture, by so much of it, when it is taken to show it bright."""
         self._compared = compared
         before = self._scene if compared else None
         bright = self._vessels(image, True, before)
-        if bright <= LEAST_VESSEL * image.size:
+        if bright <= least * image.size:
             return False  # whatever there is when it is taken to show it dark: asking takes time
         self._believed = (bright - self._vessels(image, False, before)) / image.size
-        return bool(self._believed > LEAST_VESSEL)
+        return bool(self._believed > least)
 
     def _excess(self, image):
         """Return how much more vessel is found so than when it is taken to show contrast dark, as a share."""

@@ -262,6 +262,7 @@ def _quantiles(x, window, inside):
     count = torch.full((len(x),), coarse.shape[1], device=x.device)
     if inside is not None:
         inside = inside[:, ::4, ::4].flatten(1)
+        inside = inside | ~inside.any(1, keepdim=True)  # an opening too small to be looked into
         coarse = coarse.masked_fill(~inside, float('inf'))
         count = inside.sum(1).clamp(min=1)
     coarse = coarse.sort(1).values

@@ -53,6 +53,15 @@ def test_bright_is_not_believed_without_vessels():
     assert not any(polarity.bright(inverted(f)) for f, _ in run())
 
 
+@pytest.mark.parametrize(
+    ('bright_vessel', 'dark_vessel', 'expected'), [(0.05, 0.0, True), (0.01, 0.0, False), (0.06, 0.05, False)]
+)
+def test_much_more_vessel_shown_bright_counts_in_one_picture_whose_ribs_are_dark(bright_vessel, dark_vessel, expected):
+    picture, _ = next(run())  # with bright ribs: dark ones when it is inverted
+    polarity = Polarity(lambda image, bright, before: image.size * (bright_vessel if bright else dark_vessel))
+    assert polarity.bright(inverted(picture)) == expected
+
+
 @pytest.mark.parametrize('bright', [False, True])
 def test_contrast_that_only_shows_by_what_has_changed_tells_its_polarity(bright):
     def vessels(image, taken_bright, before):

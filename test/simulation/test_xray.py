@@ -156,6 +156,12 @@ def test_flattening_takes_away_slow_changes_and_leaves_fine_ones(line):
     assert float((marked - flat)[0, 61, 64]) == pytest.approx(0.3, abs=0.05)
 
 
+def test_an_opening_too_small_to_be_looked_into_has_a_window_all_the_same(line):
+    inside = torch.zeros(line.shape, dtype=torch.bool)
+    inside[0, 1:3, 1:3] = True
+    assert all(torch.isfinite(end).all() for end in xray.limits(line, NEUTRAL, inside))
+
+
 def test_a_picture_without_contrast_is_not_blown_up_to_the_whole_window():
     faint = torch.linspace(0, 0.01, 64).expand(1, 64, 64)
     low, high = xray.limits(faint, replace(NEUTRAL, least_width=0.5))
