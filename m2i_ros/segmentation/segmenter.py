@@ -5,6 +5,7 @@ import numpy as np
 
 from m2i_ros.segmentation.collimator import valid_area
 from m2i_ros.segmentation.engines import make_engine
+from m2i_ros.segmentation.letters import without_letters
 from m2i_ros.segmentation.polarity import POLARITIES, Polarity, inverted
 from m2i_ros.segmentation.reference import References
 from m2i_ros.segmentation.vessel_mask import VesselMask
@@ -31,13 +32,18 @@ SMALLEST_MM2 = 4.4
 SMALLEST_SHARE = 1e-4
 # What changed since the reference is shown to the network so many times as strong as the picture, and up to a limit.
 CHANGE_GAIN, CHANGE_LIMIT = 3.0, 1.5
+# The grey values of a picture that is mostly dark, as one linear in the signal is, are bent until their median is this
+# share of the grey scale; by no exponent below the second.
+LEAST_MEDIAN, LEAST_EXPONENT = 0.38, 0.4
 # Probability of what is vessel without doubt, when polarities are compared; and how far a piece of it must reach, as a
 # share of the picture's side: discs between vertebrae look like pieces of vessel where contrast is taken to be bright.
 NO_DOUBT, REACHING = 0.8, 0.3
 
 
-def network_input(image, valid, pictures=1, reference=None):
+def network_input(image, valid, pictures=1, reference=None, least_median=LEAST_MEDIAN):
     """Return what the network sees of a picture, (pictures, H, W) float32.
+
+    least_median: share of the grey scale that the median is brought to in pictures darker than that; 0: in none.
 
     First the grey values so that the darkest 1% and brightest 1% inside `valid` become 0 and 1, and 0.5 outside. Then,
     where the network takes two, what has changed since `reference`, (H, W) of the same type, enlarged; all 0 without
@@ -46,8 +52,12 @@ def network_input(image, valid, pictures=1, reference=None):
     """
     sample, inside = image[::3, ::3], valid[::3, ::3]
     inside = inside if inside.any() else np.ones_like(inside)
-    low, high = np.percentile(sample[inside], (1, 99))
+    low, median, high = np.percentile(sample[inside], (1, 50, 99))
     scale = 1 / max(high - low, 1e-6)
+    middle = (median - low) * scale
+    if 0 < middle < least_median:
+        exponent = max(LEAST_EXPONENT, np.log(least_median) / np.log(middle))
+        image, reference = (p if p is None else _bent(p, low, high, exponent) for p in (image, reference))
     seen = np.zeros((pictures, *image.shape), np.float32)
     np.subtract(image, np.float32(low), out=seen[0], dtype=np.float32, casting='unsafe')
     seen[0] *= np.float32(scale)
@@ -62,6 +72,12 @@ def network_input(image, valid, pictures=1, reference=None):
         np.clip(change, -CHANGE_LIMIT, CHANGE_LIMIT, out=change)
         change[~valid] = 0
     return seen
+
+
+def _bent(picture, low, high, exponent):
+    """Return a picture, float32, with another curve of grey values between, and a little above, two that stay."""
+    share = (picture.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    return np.float32(low) + np.float32(high - low) * np.clip(share, 0, 1.25) ** np.float32(exponent)
 
 
 def at_network_size(picture, largest_side=LARGEST_SIDE, sharp=True):
@@ -243,12 +259,13 @@ class Segmenter:
         first: where there is no reference, an earlier picture that may show contrast (see `References.first`).
         """
         dark, reference, first = (
-            inverted(picture) if bright and picture is not None else picture for picture in (image, reference, first)
+            None if picture is None else without_letters(inverted(picture) if bright else picture)
+            for picture in (image, reference, first)
         )
         valid = valid_area(dark)
         if bright:  # a shutter drawn black, whatever the polarity
             valid &= valid_area(image)
-        seen = network_input(dark, valid, self._weights.pictures, reference)
+        seen = network_input(dark, valid, self._weights.pictures, reference, self._weights.least_median)
         probability = self._probability(seen)
         if self._weights.pictures == 2 and reference is None:
             # Where nothing tells what has changed, wide vessels before uneven tissue are missed at times that stand out
@@ -256,7 +273,7 @@ class Segmenter:
             self._raise(probability, (probability + self._probability(seen, smaller=2)) / 2, valid)
             if first is not None:
                 # What has come since the first picture is vessel, whatever was in that one.
-                seen = network_input(dark, valid, self._weights.pictures, first)
+                seen = network_input(dark, valid, self._weights.pictures, first, self._weights.least_median)
                 self._raise(probability, self._probability(seen), valid, missed=0.5)
         probability[~valid] = 0
         return probability, valid

@@ -32,6 +32,8 @@ class Weights:
     threshold: probability from which a pixel is vessel, calibrated in training.
     sharpen: whether they know pictures that were enlarged as sharpened, see `segmenter.at_network_size`; cards that do
         not say so are of weights from before.
+    least_median: share of the grey scale that the median of dark pictures is brought to, see `segmenter.network_input`;
+        0, as in cards that do not say so: none are bent.
     certain: probability that an island must have somewhere to be vessel, see `segmenter.SMALLEST_SHARE`.
     """
 
@@ -41,6 +43,7 @@ class Weights:
     multiple: int
     threshold: float
     sharpen: bool = False
+    least_median: float = 0.0
     certain: float = CERTAIN
 
     @property
@@ -89,6 +92,7 @@ def _read(stem, card):
             multiple=int(front['multiple']),
             threshold=float(front['threshold']),
             sharpen=bool(front.get('sharpen', False)),
+            least_median=float(front.get('least_median', 0)),
             certain=float(front.get('certain', CERTAIN)),
         )
     except (IndexError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from m2i_ros import simulation
 from m2i_ros.model.volumes import read_volume
 from m2i_ros.segmentation.collimator import valid_area
+from m2i_ros.segmentation.letters import without_letters
 from m2i_ros.segmentation.polarity import inverted
 from m2i_ros.segmentation.segmenter import at_network_size, network_input
 from m2i_ros.simulation import PhantomSamples, TrainingSamples
@@ -297,6 +298,7 @@ def collate(examples, pictures=1):
     """
     seen, targets = [], []
     for image, mask, *reference in examples:
+        image, *reference = (p if p is None else without_letters(p) for p in (image, *reference))
         valid = valid_area(image)
         seen.append(network_input(image, valid, pictures, *reference))
         targets.append((mask > 127) & valid)

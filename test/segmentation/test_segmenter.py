@@ -106,6 +106,40 @@ def test_a_few_extreme_pixels_do_not_change_the_grey_scale():
     assert np.median(difference) < 0.02
 
 
+def test_a_picture_linear_in_the_signal_is_bent_until_its_vessel_is_no_fainter_than_in_a_logarithmic_one():
+    """Behind a thick and a thin part of the body, a vessel takes the same share of the rays away."""
+    thickness = np.linspace(1.0, 5.0, 200)[None].repeat(200, axis=0)
+    vessel = np.zeros(thickness.shape, bool)
+    vessel[90:110] = True
+    valid = np.ones(thickness.shape, bool)
+
+    def contrast(picture, least_median):
+        seen = network_input(picture, valid, least_median=least_median)[0]
+        return (seen[70:85, 150:190].mean() - seen[90:110, 150:190].mean()).item()
+
+    linear = np.exp(-(thickness + 0.3 * vessel)).astype(np.float32)
+    assert contrast(linear, 0.38) > 3 * contrast(linear, 0)
+    bent = network_input(linear, valid, least_median=0.38)[0]
+    assert np.median(bent) == pytest.approx(0.38, abs=0.02)
+    bright = (1 - linear).astype(np.float32)
+    np.testing.assert_array_equal(network_input(bright, valid), network_input(bright, valid, least_median=0))
+
+
+def test_a_picture_and_its_reference_are_bent_alike():
+    """Contrast that comes behind a thick part of the body is a change as large as a logarithm makes it, or nearly."""
+    before = np.exp(-np.linspace(1.0, 6.0, 200)[None].repeat(200, axis=0)).astype(np.float32)
+    vessel = np.zeros(before.shape, bool)
+    vessel[90:110, 150:190] = True
+    valid = np.ones(before.shape, bool)
+    image = np.where(vessel, np.float32(0.7) * before, before)
+
+    def change(least_median):
+        return network_input(image, valid, 2, before, least_median)[1]
+
+    assert not change(0.38)[~vessel].any()
+    assert change(0.38)[vessel].mean() < 3 * change(0)[vessel].mean() < 0
+
+
 def test_a_flat_picture_has_a_finite_answer(segmenter):
     assert np.isfinite(segmenter.segment(np.full((64, 64), 7, np.uint8)).probability).all()
 
