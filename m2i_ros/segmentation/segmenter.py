@@ -32,18 +32,22 @@ SMALLEST_MM2 = 4.4
 SMALLEST_SHARE = 1e-4
 # What changed since the reference is shown to the network so many times as strong as the picture, and up to a limit.
 CHANGE_GAIN, CHANGE_LIMIT = 3.0, 1.5
-# The grey values of a picture that is mostly dark, as one linear in the signal is, are bent until their median is this
-# share of the grey scale; by no exponent below the second.
-LEAST_MEDIAN, LEAST_EXPONENT = 0.38, 0.4
+# The grey values of a picture that is mostly dark, as one linear in the signal is, are bent: medians, as shares of the
+# grey scale, and what they are brought to; by no exponent below the last.
+DARK, BROUGHT_TO, LEAST_EXPONENT = (0.15, 0.27), (0.35, 0.27), 0.4
+# Where more than the second of a picture is black as a whole, within the first, the window has cut its depth off: its
+# rim is made lighter by so much, falling off inwards over this share of the longest side; less where what lies about it
+# is no lighter than the second of STEP, and not at all below the first: dark tissue fades into black.
+BLACK, BLACK_SHARE, RIM, RIM_REACH, STEP = 0.01, 0.02, 0.16, 0.03, (0.25, 0.5)
 # Probability of what is vessel without doubt, when polarities are compared; and how far a piece of it must reach, as a
 # share of the picture's side: discs between vertebrae look like pieces of vessel where contrast is taken to be bright.
 NO_DOUBT, REACHING = 0.8, 0.3
 
 
-def network_input(image, valid, pictures=1, reference=None, least_median=LEAST_MEDIAN):
+def network_input(image, valid, pictures=1, reference=None, evened=True):
     """Return what the network sees of a picture, (pictures, H, W) float32.
 
-    least_median: share of the grey scale that the median is brought to in pictures darker than that; 0: in none.
+    evened: whether what is black as a whole gets some depth, and mostly dark pictures without a reference are bent.
 
     First the grey values so that the darkest 1% and brightest 1% inside `valid` become 0 and 1, and 0.5 outside. Then,
     where the network takes two, what has changed since `reference`, (H, W) of the same type, enlarged; all 0 without
@@ -55,13 +59,15 @@ def network_input(image, valid, pictures=1, reference=None, least_median=LEAST_M
     low, median, high = np.percentile(sample[inside], (1, 50, 99))
     scale = 1 / max(high - low, 1e-6)
     middle = (median - low) * scale
-    if 0 < middle < least_median:
-        exponent = max(LEAST_EXPONENT, np.log(least_median) / np.log(middle))
-        image, reference = (p if p is None else _bent(p, low, high, exponent) for p in (image, reference))
+    if evened and reference is None and 0 < middle < DARK[-1]:
+        exponent = max(LEAST_EXPONENT, np.log(np.interp(middle, DARK, BROUGHT_TO)) / np.log(middle))
+        image = _bent(image, low, high, exponent)
     seen = np.zeros((pictures, *image.shape), np.float32)
     np.subtract(image, np.float32(low), out=seen[0], dtype=np.float32, casting='unsafe')
     seen[0] *= np.float32(scale)
     np.clip(seen[0], -0.25, 1.25, out=seen[0])
+    if evened:
+        _deepen(seen[0], valid)
     seen[0, ~valid] = 0.5
     if pictures == 2 and reference is not None:
         change = seen[1]
@@ -78,6 +84,23 @@ def _bent(picture, low, high, exponent):
     """Return a picture, float32, with another curve of grey values between, and a little above, two that stay."""
     share = (picture.astype(np.float32) - np.float32(low)) / np.float32(high - low)
     return np.float32(low) + np.float32(high - low) * np.clip(share, 0, 1.25) ** np.float32(exponent)
+
+
+def _deepen(seen, valid):
+    """Give what is black as a whole, in a picture (H, W) of 0 to 1, a tube's profile: darkest along its middle."""
+    black = (seen <= seen.min() + BLACK) & valid
+    if np.count_nonzero(black) < BLACK_SHARE * np.count_nonzero(valid):
+        return
+    reach = RIM_REACH * max(seen.shape)
+    beside, about = (~black & valid).astype(np.float32), (2 * round(reach) + 1,) * 2
+    light = cv2.blur(seen * beside, about) / np.maximum(cv2.blur(beside, about), 1e-3)
+    # What lies beside the point of the rim that is nearest.
+    from_rim, rim = cv2.distanceTransformWithLabels(
+        black.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    at_rim = np.zeros(rim.max() + 1, np.float32)
+    at_rim[rim[~black]] = np.interp(light[~black], STEP, (0, RIM))
+    seen[black] += at_rim[rim[black]] * np.exp(-from_rim[black] / np.float32(reach))
 
 
 def at_network_size(picture, largest_side=LARGEST_SIDE, sharp=True):
@@ -265,7 +288,7 @@ class Segmenter:
         valid = valid_area(dark)
         if bright:  # a shutter drawn black, whatever the polarity
             valid &= valid_area(image)
-        seen = network_input(dark, valid, self._weights.pictures, reference, self._weights.least_median)
+        seen = network_input(dark, valid, self._weights.pictures, reference, self._weights.evened)
         probability = self._probability(seen)
         if self._weights.pictures == 2 and reference is None:
             # Where nothing tells what has changed, wide vessels before uneven tissue are missed at times that stand out
@@ -273,7 +296,7 @@ class Segmenter:
             self._raise(probability, (probability + self._probability(seen, smaller=2)) / 2, valid)
             if first is not None:
                 # What has come since the first picture is vessel, whatever was in that one.
-                seen = network_input(dark, valid, self._weights.pictures, first, self._weights.least_median)
+                seen = network_input(dark, valid, self._weights.pictures, first, self._weights.evened)
                 self._raise(probability, self._probability(seen), valid, missed=0.5)
         probability[~valid] = 0
         return probability, valid

@@ -32,8 +32,7 @@ class Weights:
     threshold: probability from which a pixel is vessel, calibrated in training.
     sharpen: whether they know pictures that were enlarged as sharpened, see `segmenter.at_network_size`; cards that do
         not say so are of weights from before.
-    least_median: share of the grey scale that the median of dark pictures is brought to, see `segmenter.network_input`;
-        0, as in cards that do not say so: none are bent.
+    evened: whether what they see is evened, see `segmenter.network_input`; not, where the card does not say so.
     certain: probability that an island must have somewhere to be vessel, see `segmenter.SMALLEST_SHARE`.
     """
 
@@ -43,7 +42,7 @@ class Weights:
     multiple: int
     threshold: float
     sharpen: bool = False
-    least_median: float = 0.0
+    evened: bool = False
     certain: float = CERTAIN
 
     @property
@@ -92,7 +91,7 @@ def _read(stem, card):
             multiple=int(front['multiple']),
             threshold=float(front['threshold']),
             sharpen=bool(front.get('sharpen', False)),
-            least_median=float(front.get('least_median', 0)),
+            evened=bool(front.get('evened', False)),
             certain=float(front.get('certain', CERTAIN)),
         )
     except (IndexError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:

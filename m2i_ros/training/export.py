@@ -10,7 +10,6 @@ import yaml
 from torch import nn
 
 from m2i_ros.segmentation.network import DeepResidualUNet
-from m2i_ros.segmentation.segmenter import LEAST_MEDIAN
 from m2i_ros.segmentation.weights import CERTAIN, find, sha256
 
 # Of a checkpoint older than its training's first validation.
@@ -40,7 +39,7 @@ def export(checkpoint, name, folder, text='', threshold=None):
         'multiple': network.multiple,
         'threshold': threshold or state['validation'].get('threshold', UNCALIBRATED),
         'certain': state['settings'].get('certain', CERTAIN),  # checkpoints from before do not say
-        'least_median': LEAST_MEDIAN,
+        'evened': True,  # as in training, see `network_input`
         'sharpen': True,  # as real pictures are in training, see `network_pairs`
         'sha256': {kind: sha256(folder / f'{name}.{kind}') for kind in ('onnx', 'pt')},
         'trained': {'steps': state['step'], 'validation': state['validation'], 'settings': state['settings']},

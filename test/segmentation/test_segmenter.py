@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2i_ros.segmentation import Segmenter
-from m2i_ros.segmentation.segmenter import at_network_size, network_input
+from m2i_ros.segmentation.segmenter import BROUGHT_TO, at_network_size, network_input
 
 
 @pytest.fixture(scope='module')
@@ -113,31 +113,58 @@ def test_a_picture_linear_in_the_signal_is_bent_until_its_vessel_is_no_fainter_t
     vessel[90:110] = True
     valid = np.ones(thickness.shape, bool)
 
-    def contrast(picture, least_median):
-        seen = network_input(picture, valid, least_median=least_median)[0]
+    def contrast(picture, evened):
+        seen = network_input(picture, valid, evened=evened)[0]
         return (seen[70:85, 150:190].mean() - seen[90:110, 150:190].mean()).item()
 
     linear = np.exp(-(thickness + 0.3 * vessel)).astype(np.float32)
-    assert contrast(linear, 0.38) > 3 * contrast(linear, 0)
-    bent = network_input(linear, valid, least_median=0.38)[0]
-    assert np.median(bent) == pytest.approx(0.38, abs=0.02)
+    assert contrast(linear, True) > 2.5 * contrast(linear, False)
+    bent = network_input(linear, valid)[0]
+    assert np.median(bent) == pytest.approx(BROUGHT_TO[0], abs=0.02)
     bright = (1 - linear).astype(np.float32)
-    np.testing.assert_array_equal(network_input(bright, valid), network_input(bright, valid, least_median=0))
+    np.testing.assert_array_equal(network_input(bright, valid), network_input(bright, valid, evened=False))
 
 
-def test_a_picture_and_its_reference_are_bent_alike():
-    """Contrast that comes behind a thick part of the body is a change as large as a logarithm makes it, or nearly."""
-    before = np.exp(-np.linspace(1.0, 6.0, 200)[None].repeat(200, axis=0)).astype(np.float32)
-    vessel = np.zeros(before.shape, bool)
-    vessel[90:110, 150:190] = True
-    valid = np.ones(before.shape, bool)
-    image = np.where(vessel, np.float32(0.7) * before, before)
+def black_vessel(rim):
+    """A bright picture, (200, 200), with a vessel that is black as a whole and has a rim of so many pixels."""
+    x = np.abs(np.arange(200) - 100.0)[None].repeat(200, axis=0)
+    return (255 * np.clip((x - 30) / max(rim, 1e-3), 0, 0.8)).astype(np.uint8), x < 30
 
-    def change(least_median):
-        return network_input(image, valid, 2, before, least_median)[1]
 
-    assert not change(0.38)[~vessel].any()
-    assert change(0.38)[vessel].mean() < 3 * change(0)[vessel].mean() < 0
+def test_a_wide_vessel_that_is_black_as_a_whole_gets_a_tubes_profile():
+    image, vessel = black_vessel(rim=1)
+    seen, plain = (network_input(image, vessel | True, evened=evened)[0] for evened in (True, False))
+    np.testing.assert_array_equal(seen[image > 3], plain[image > 3])
+    across = seen[100, 101:130]
+    assert not np.ptp(plain[vessel]) and (np.diff(across) > 0).all() and 0.1 < np.ptp(across) < 0.2
+
+
+def test_what_fades_into_black_stays_black():
+    """A third is black and the grey about it sets in slowly: tissue, for a vessel's wall is a step."""
+    across = np.where(np.arange(400) < 180, np.clip(0.5 * (np.arange(400) - 120), 0, 30), 130)
+    image = across[None].repeat(400, axis=0).astype(np.uint8)
+    valid = np.ones(image.shape, bool)
+    seen, plain = (network_input(image, valid, evened=evened)[0] for evened in (True, False))
+    np.testing.assert_allclose(seen, plain, atol=0.02)
+
+
+def test_blades_and_a_little_black_stay_black():
+    image, vessel = black_vessel(rim=1)
+    np.testing.assert_array_equal(network_input(image, ~vessel)[0], network_input(image, ~vessel, evened=False)[0])
+    image[3:] = 255 * 0.8
+    everywhere = np.ones(image.shape, bool)
+    np.testing.assert_array_equal(
+        network_input(image, everywhere)[0], network_input(image, everywhere, evened=False)[0]
+    )
+
+
+def test_a_picture_with_a_reference_is_not_bent():
+    """What has changed tells enough, and empty pictures stay cleaner."""
+    picture = np.exp(-np.linspace(1.0, 5.0, 200)[None].repeat(200, axis=0)).astype(np.float32)
+    valid = np.ones(picture.shape, bool)
+    alone, with_it = (network_input(picture, valid, 2, reference)[0] for reference in (None, picture))
+    np.testing.assert_array_equal(with_it, network_input(picture, valid, 2, picture, evened=False)[0])
+    assert np.median(alone) > 2 * np.median(with_it)
 
 
 def test_a_flat_picture_has_a_finite_answer(segmenter):
