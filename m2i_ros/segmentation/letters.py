@@ -20,8 +20,8 @@ def without_letters(image):
     """
     side = max(5, 2 * round(max(image.shape) / (2 * WIDTHS)) + 1)
     stroke = cv2.morphologyEx(image, cv2.MORPH_TOPHAT, np.ones((side, side), np.uint8))
-    low, high = np.percentile(image[::3, ::3], (1, 99))
-    least = max(STROKE * (high - low), ABOVE_NOISE * np.median(stroke[::3, ::3]))
+    low, high = np.percentile(image[::5, ::5], (1, 99))
+    least = max(STROKE * (high - low), ABOVE_NOISE * np.median(stroke[::5, ::5]))
     strokes = stroke > least
     white = strokes & (image > image.max() - WHITE * (high - low))
     if least == 0 or not white.any() or np.count_nonzero(strokes) > MOST * image.size:
