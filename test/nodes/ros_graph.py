@@ -13,9 +13,12 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from rcl_interfaces.srv import SetParametersAtomically
+from rclpy.client import Client
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
@@ -37,12 +40,12 @@ class Graph:
         self._news = threading.Condition()
         rclpy.init()
         self.node = rclpy.create_node('test')
-        executor = SingleThreadedExecutor()
-        executor.add_node(self.node)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
 
         def spin():
             try:
-                executor.spin()
+                self._executor.spin()
             except ExternalShutdownException:
                 pass
 
@@ -71,7 +74,21 @@ class Graph:
 
     def stop_collecting(self, messages):
         """Unsubscribe."""
-        self.node.destroy_subscription(messages.subscription)
+        self.destroy(messages.subscription)
+
+    def destroy(self, *entities):
+        """Leave the graph with publishers, subscriptions and clients of `node`.
+
+        The thread that spins does it, between two waits: one that goes while it prepares to wait would end it.
+        """
+        ways = {
+            Publisher: self.node.destroy_publisher,
+            Subscription: self.node.destroy_subscription,
+            Client: self.node.destroy_client,
+        }
+        tasks = [self._executor.create_task(ways[type(entity)], entity) for entity in entities]
+        self.wait(lambda: all(task.done() for task in tasks), 'publishers and subscriptions to go')
+        assert all(task.result() for task in tasks)
 
     def publisher(self, kind, topic, listeners=1):
         """Return a reliable publisher that `listeners` subscriptions are matched with."""
@@ -88,7 +105,7 @@ class Graph:
             self.wait(future.done, f'the response of {service}', timeout)
             return future.result()
         finally:
-            self.node.destroy_client(client)
+            self.destroy(client)
 
     def set_parameter(self, node, name, value):
         """Return the node's answer (`successful`, `reason`) to a live change of a parameter."""
@@ -100,6 +117,7 @@ class Graph:
         end = time.monotonic() + timeout
         with self._news:
             while not (value := condition()):
+                assert self._thread.is_alive(), f'the thread that receives has ended; waited for {what}'
                 assert time.monotonic() < end, f'waited {timeout} s for {what}'
                 self._news.wait(0.05)  # matching endpoints and responses come without news
             return value
@@ -190,8 +208,7 @@ class Driver:
 
     def close(self, graph):
         """Leave the graph."""
-        for publisher in self.publishers:
-            graph.node.destroy_publisher(publisher)
+        graph.destroy(*self.publishers)
 
     @staticmethod
     def header(stamp, frame_id='xray'):
@@ -254,8 +271,7 @@ class BiPlane:
     def close(self):
         """Leave the graph."""
         self.first.close(self.graph)
-        for publisher in self.publishers:
-            self.graph.node.destroy_publisher(publisher)
+        self.graph.destroy(*self.publishers)
         for messages in (self.statuses, self.poses, self.masks):
             self.graph.stop_collecting(messages)
 

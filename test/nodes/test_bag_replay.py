@@ -179,8 +179,7 @@ def test_another_player_gives_the_pipeline_the_same_bag(graph, start_one, bag, r
     assert_motions(transforms, poses)
     for messages in (masks, transforms):
         graph.stop_collecting(messages)
-    for publisher in publishers.values():
-        graph.node.destroy_publisher(publisher)
+    graph.destroy(*publishers.values())
 
 
 def test_a_bag_in_its_own_time_brings_the_clock_and_its_stamps(graph, play, patient):
@@ -198,7 +197,7 @@ def test_a_bag_in_its_own_time_brings_the_clock_and_its_stamps(graph, play, pati
     assert nanoseconds(starts[-1].header.stamp) == BEGUN + round(1e9 * patient.frames[8].stamp)
     for messages in (images, infos, clock, starts):
         graph.stop_collecting(messages)
-    graph.node.destroy_publisher(masks)
+    graph.destroy(masks)
 
 
 def test_a_bag_played_again_does_not_go_back_in_time(graph, play):
@@ -209,7 +208,7 @@ def test_a_bag_played_again_does_not_go_back_in_time(graph, play):
     sent = stamps(images)
     assert sent[0] == BEGUN and all(a < b for a, b in zip(sent, sent[1:]))
     graph.stop_collecting(images)
-    graph.node.destroy_publisher(masks)
+    graph.destroy(masks)
 
 
 def test_a_bag_that_is_none_is_said_at_once(play, tmp_path):

@@ -41,7 +41,7 @@ def tracked(graph, start, model_file, patient):
 
     graph.wait(guided, 'an answer of the guide', 60)
     graph.stop_collecting(statuses)
-    graph.node.destroy_publisher(tip)
+    graph.destroy(tip)
     yield patient.camera, frame.T_image_model
     driver.close(graph)
     assert patient_guide.stop() == 0, patient_guide.output
@@ -69,7 +69,7 @@ def ask(graph, answers, pixel, expected):
     try:
         return graph.wait(answered, f'the answer: {expected}')
     finally:
-        graph.node.destroy_publisher(tip)
+        graph.destroy(tip)
 
 
 @pytest.mark.parametrize('share', [0.2, 0.5, 0.8])
@@ -124,5 +124,5 @@ def test_a_registration_that_is_too_old_is_not_steered_by(graph, tracked, patien
 
     graph.wait(refused, 'the refusal', 60)
     driver.close(graph)
-    graph.node.destroy_publisher(tip)
+    graph.destroy(tip)
     assert late.stop() == 0, late.output

@@ -153,7 +153,7 @@ def test_on_live_topics_it_plays_nothing_and_masks_flow_in_its_namespace(launch,
     assert set(stamps(masks)) <= set(sent)
     assert process.stop(60) == 0, process.output
     assert 'Traceback' not in process.output
-    graph.node.destroy_publisher(publisher)
+    graph.destroy(publisher)
     graph.stop_collecting(masks)
 
 

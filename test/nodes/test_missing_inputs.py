@@ -99,4 +99,4 @@ def test_compressed_pictures_are_segmented(start_one, graph, patient):
     assert (masks[0].height, masks[0].width) == patient.frames[0].image.shape
     process.says('cannot be decoded')
     assert np.frombuffer(masks[0].data, np.uint8).size == 256 * 256
-    graph.node.destroy_publisher(publisher)
+    graph.destroy(publisher)

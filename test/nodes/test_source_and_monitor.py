@@ -32,7 +32,7 @@ class Answering:
     """A pipeline: dark is vessel, and the pose is the true one, 1 mm to the side."""
 
     def __init__(self, graph, silent_on=()):
-        node = self._node = graph.node
+        self._graph, node = graph, graph.node
         self.received = []
         self._silent_on = silent_on
         qos = QoSProfile(depth=100)
@@ -46,10 +46,8 @@ class Answering:
         ]
 
     def close(self):
-        for publisher in (self._mask, self._overlay, self._status, self._tf):
-            self._node.destroy_publisher(publisher)
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        publishers = self._mask, self._overlay, self._status, self._tf
+        self._graph.destroy(*publishers, *self._subscriptions)
 
     def _take(self, message):
         self.received.append(message)
@@ -180,7 +178,7 @@ def test_pictures_can_be_sent_compressed(graph, run, pictures):
     picture = cv2.imread(str(pictures / 'p4.png'), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(grey_from_compressed(received[4]), picture)
     graph.stop_collecting(received)
-    graph.node.destroy_publisher(masks)
+    graph.destroy(masks)
 
 
 @pytest.mark.timeout(300)  # a phantom is made three times

@@ -68,8 +68,7 @@ def test_a_second_mask_that_does_not_fit_or_does_not_come_leaves_the_first_alone
     node.says('one view only: second/vessel/mask is 64x64')
     until(1, 'no picture with a mask on /second/image', None)
     planes.close()
-    for publisher in (mask, second_mask):
-        graph.node.destroy_publisher(publisher)
+    graph.destroy(mask, second_mask)
 
 
 def test_one_process_and_two_give_the_same_poses(poses_of, start_one):
