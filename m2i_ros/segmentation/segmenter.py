@@ -42,6 +42,8 @@ BLACK, BLACK_SHARE, RIM, RIM_REACH, STEP = 0.01, 0.02, 0.16, 0.03, (0.25, 0.5)
 # Probability of what is vessel without doubt, when polarities are compared; and how far a piece of it must reach, as a
 # share of the picture's side: discs between vertebrae look like pieces of vessel where contrast is taken to be bright.
 NO_DOUBT, REACHING = 0.8, 0.3
+# Mean probability from which an island is possible: a picture of half the size may then say that it is vessel.
+POSSIBLE = 0.2
 
 
 def network_input(image, valid, pictures=1, reference=None, evened=True):
@@ -292,8 +294,11 @@ class Segmenter:
         probability = self._probability(seen)
         if self._weights.pictures == 2 and reference is None:
             # Where nothing tells what has changed, wide vessels before uneven tissue are missed at times that stand out
-            # in a smaller picture. The mean of both looks counts there.
-            self._raise(probability, (probability + self._probability(seen, smaller=2)) / 2, valid)
+            # in a smaller picture. The mean of both looks counts there, and the smaller picture alone where the large
+            # one holds a vessel for possible.
+            smaller = self._probability(seen, smaller=2)
+            self._raise(probability, (probability + smaller) / 2, valid)
+            self._raise(probability, smaller, valid, missed=0.5, likely=POSSIBLE)
             if first is not None:
                 # What has come since the first picture is vessel, whatever was in that one.
                 seen = network_input(dark, valid, self._weights.pictures, first, self._weights.evened)
@@ -313,18 +318,22 @@ class Segmenter:
             return SMALLEST_SHARE * pixels
         return SMALLEST_MM2 / self.pixel_mm**2
 
-    def _raise(self, probability, other, valid, missed=0.0):
+    def _raise(self, probability, other, valid, missed=0.0, likely=0.0):
         """Raise the probability (H, W) to another look's in the islands of this that are certain by themselves.
 
         missed: share of an island that must not be found yet. Where most of it is, it is the one vessel, and what it
-        adds is what has moved.
+        adds is what has moved. likely: the mean probability that an island must have already.
         """
         other[~valid] = 0
         islands = self._islands(other)
         if missed:
-            _, labels = cv2.connectedComponents(islands, connectivity=8)
-            found = np.bincount(labels.ravel(), probability.ravel() >= self._threshold) / np.bincount(labels.ravel())
-            islands[found[labels] > 1 - missed] = 0
+            number, labels = cv2.connectedComponents(islands, connectivity=8)
+            if number == 1:
+                return
+            labels, pixels = labels.ravel(), np.bincount(labels.ravel())
+            found = np.bincount(labels, probability.ravel() >= self._threshold) / pixels
+            mean = np.bincount(labels, probability.ravel()) / pixels
+            islands[((found > 1 - missed) | (mean < likely))[labels].reshape(islands.shape)] = 0
         np.maximum(probability, other, out=probability, where=islands > 0)
 
     def _probability(self, seen, smaller=1):

@@ -233,9 +233,9 @@ def test_bright_contrast_is_compared_like_dark(contrast_comes):
     np.testing.assert_allclose(*masks, atol=0.05)
 
 
-def looks(segmenter, small):
-    """Replace a segmenter's network: to the right it finds 0.1, to the left 0.4 and in that corner 0.995, but `small`
-    on the whole left where pictures are half as large. Return the list that takes the sizes it is shown.
+def looks(segmenter, small, left=0.4, corner=0.995):
+    """Replace a segmenter's network: to the right it finds 0.1, to the left `left` and in that corner `corner`, but
+    `small` on the whole left where pictures are half as large. Return the list that takes the sizes it is shown.
     """
     sizes = []
 
@@ -243,8 +243,8 @@ def looks(segmenter, small):
         rows, columns = seen.shape[2:]
         sizes.append((rows, columns))
         found = np.full((rows, columns), 0.1, np.float32)
-        found[:, : columns // 2] = 0.4 if rows == 512 else small
-        found[: rows // 4, : columns // 4] = 0.995 if rows == 512 else small
+        found[:, : columns // 2] = left if rows == 512 else small
+        found[: rows // 4, : columns // 4] = corner if rows == 512 else small
         return found
 
     segmenter._engine = engine
@@ -261,6 +261,20 @@ def test_a_picture_alone_is_looked_at_in_half_its_size_as_well_and_loses_nothing
     np.testing.assert_allclose(probability[200:, :250], expected, atol=1e-6)
     np.testing.assert_allclose(probability[:120, :120], max(0.995, (0.995 + small) / 2), atol=1e-6)
     np.testing.assert_allclose(probability[:, 260:], 0.1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    'left, small, expected',
+    [(0.3, 1.0, 1.0), (0.3, 0.98, 0.3), (0.1, 1.0, 0.1)],
+    ids=['possible and certain', 'possible, not certain', 'hardly possible, certain'],
+)
+def test_what_the_picture_holds_for_possible_is_vessel_where_half_its_size_is_certain(left, small, expected):
+    segmenter = Segmenter(threads=1, polarity='dark', threshold=0.5)
+    looks(segmenter, small, left, left)
+    result = segmenter.segment(scene(shape=(512, 512)))
+    np.testing.assert_allclose(result.probability[:, :250], expected, atol=1e-6)
+    assert (result.mask[:, :250] > 0).all() == (expected == 1.0)
+    np.testing.assert_allclose(result.probability[:, 260:], 0.1, atol=1e-6)
 
 
 def test_with_a_reference_and_by_weights_for_one_picture_one_look_is_enough(exported):
