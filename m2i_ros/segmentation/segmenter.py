@@ -36,9 +36,12 @@ CHANGE_GAIN, CHANGE_LIMIT = 3.0, 1.5
 # grey scale, and what they are brought to; by no exponent below the last.
 DARK, BROUGHT_TO, LEAST_EXPONENT = (0.15, 0.27), (0.35, 0.27), 0.4
 # Where more than the second of a picture is black as a whole, within the first, the window has cut its depth off: its
-# rim is made lighter by so much, falling off inwards over this share of the longest side; less where what lies about it
-# is no lighter than the second of STEP, and not at all below the first: dark tissue fades into black.
-BLACK, BLACK_SHARE, RIM, RIM_REACH, STEP = 0.01, 0.02, 0.16, 0.03, (0.25, 0.5)
+# rim is made lighter, falling off inwards over this share of the longest side; less where what lies about it is no
+# lighter than the second of STEP, and not at all below the first: dark tissue fades into black.
+BLACK, BLACK_SHARE, RIM_REACH, STEP = 0.01, 0.02, 0.03, (0.25, 0.5)
+# By how much lighter, where the middle half of the other grey values is spread over so much of the grey scale: little
+# in a subtracted picture, where what is black is vessel.
+RIM, SPREAD = (0.3, 0.16), (0.18, 0.26)
 # Probability of what is vessel without doubt, when polarities are compared; and how far a piece of it must reach, as a
 # share of the picture's side: discs between vertebrae look like pieces of vessel where contrast is taken to be bright.
 NO_DOUBT, REACHING = 0.8, 0.3
@@ -91,9 +94,11 @@ def _bent(picture, low, high, exponent):
 def _deepen(seen, valid):
     """Give what is black as a whole, in a picture (H, W) of 0 to 1, a tube's profile: darkest along its middle."""
     black = (seen <= seen.min() + BLACK) & valid
-    if np.count_nonzero(black) < BLACK_SHARE * np.count_nonzero(valid):
+    rest = seen[::3, ::3][(~black & valid)[::3, ::3]]
+    if np.count_nonzero(black) < BLACK_SHARE * np.count_nonzero(valid) or not rest.size:
         return
-    reach = RIM_REACH * max(seen.shape)
+    lower, upper = np.percentile(rest, (25, 75))
+    height, reach = np.interp(upper - lower, SPREAD, RIM), RIM_REACH * max(seen.shape)
     beside, about = (~black & valid).astype(np.float32), (2 * round(reach) + 1,) * 2
     light = cv2.blur(seen * beside, about) / np.maximum(cv2.blur(beside, about), 1e-3)
     # What lies beside the point of the rim that is nearest.
@@ -101,7 +106,7 @@ def _deepen(seen, valid):
         black.view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     at_rim = np.zeros(rim.max() + 1, np.float32)
-    at_rim[rim[~black]] = np.interp(light[~black], STEP, (0, RIM))
+    at_rim[rim[~black]] = np.interp(light[~black], STEP, (0, height))
     seen[black] += at_rim[rim[black]] * np.exp(-from_rim[black] / np.float32(reach))
 
 

@@ -131,12 +131,21 @@ def black_vessel(rim):
     return (255 * np.clip((x - 30) / max(rim, 1e-3), 0, 0.8)).astype(np.uint8), x < 30
 
 
-def test_a_wide_vessel_that_is_black_as_a_whole_gets_a_tubes_profile():
+@pytest.mark.parametrize('uneven, least, most', [(False, 0.2, 0.32), (True, 0.1, 0.17)], ids=['subtracted', 'not'])
+def test_a_wide_vessel_that_is_black_as_a_whole_gets_a_tubes_profile(uneven, least, most):
+    """In a subtracted picture, flat beside the vessel, a deeper one."""
     image, vessel = black_vessel(rim=1)
+    if uneven:
+        image = (image * np.linspace(0.7, 1.25, 200)[:, None]).astype(np.uint8)
     seen, plain = (network_input(image, vessel | True, evened=evened)[0] for evened in (True, False))
     np.testing.assert_array_equal(seen[image > 3], plain[image > 3])
     across = seen[100, 101:130]
-    assert not np.ptp(plain[vessel]) and (np.diff(across) > 0).all() and 0.1 < np.ptp(across) < 0.2
+    assert not np.ptp(plain[vessel]) and (np.diff(across) > 0).all() and least < np.ptp(across) < most
+
+
+def test_a_picture_that_is_black_from_side_to_side_is_no_vessel():
+    image = np.zeros((64, 64), np.uint8)
+    np.testing.assert_array_equal(network_input(image, image == 0)[0], np.zeros((64, 64)))
 
 
 def test_what_fades_into_black_stays_black():
