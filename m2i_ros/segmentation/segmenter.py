@@ -45,8 +45,9 @@ RIM, SPREAD = (0.3, 0.16), (0.18, 0.26)
 # Probability of what is vessel without doubt, when polarities are compared; and how far a piece of it must reach, as a
 # share of the picture's side: discs between vertebrae look like pieces of vessel where contrast is taken to be bright.
 NO_DOUBT, REACHING = 0.8, 0.3
-# Mean probability from which an island is possible: a picture of half the size may then say that it is vessel.
-POSSIBLE = 0.2
+# Where less than this share of a picture is vessel, a picture of half the size may say of islands that they are; but
+# only from this mean probability on, by the picture itself.
+LITTLE, POSSIBLE = 0.01, 0.2
 
 
 def network_input(image, valid, pictures=1, reference=None, evened=True):
@@ -297,18 +298,19 @@ class Segmenter:
             valid &= valid_area(image)
         seen = network_input(dark, valid, self._weights.pictures, reference, self._weights.evened)
         probability = self._probability(seen)
+        probability[~valid] = 0
         if self._weights.pictures == 2 and reference is None:
             # Where nothing tells what has changed, wide vessels before uneven tissue are missed at times that stand out
-            # in a smaller picture. The mean of both looks counts there, and the smaller picture alone where the large
-            # one holds a vessel for possible.
+            # in a smaller picture. The mean of both looks counts there; and where next to nothing is found, the smaller
+            # picture alone, if the large one holds a vessel there for possible.
             smaller = self._probability(seen, smaller=2)
             self._raise(probability, (probability + smaller) / 2, valid)
-            self._raise(probability, smaller, valid, missed=0.5, likely=POSSIBLE)
+            if np.count_nonzero(self._islands(probability)) < LITTLE * probability.size:
+                self._raise(probability, smaller, valid, missed=0.5, likely=POSSIBLE)
             if first is not None:
                 # What has come since the first picture is vessel, whatever was in that one.
                 seen = network_input(dark, valid, self._weights.pictures, first, self._weights.evened)
                 self._raise(probability, self._probability(seen), valid, missed=0.5)
-        probability[~valid] = 0
         return probability, valid
 
     def _amount(self, image, bright, before):

@@ -277,6 +277,22 @@ def test_what_the_picture_holds_for_possible_is_vessel_where_half_its_size_is_ce
     np.testing.assert_allclose(result.probability[:, 260:], 0.1, atol=1e-6)
 
 
+def test_where_vessels_are_found_half_the_size_adds_none_by_itself():
+    """A heart beside a root, say, of which the picture itself is not sure."""
+    segmenter = Segmenter(threads=1, polarity='dark', threshold=0.5)
+
+    def engine(seen):
+        rows, columns = seen.shape[2:]
+        found = np.full((rows, columns), 0.1, np.float32)
+        found[:, : columns // 8] = 1.0 if rows == 512 else 0.1
+        found[:, columns // 2 :] = 0.3 if rows == 512 else 1.0
+        return found
+
+    segmenter._engine = engine
+    result = segmenter.segment(scene(shape=(512, 512)))
+    assert (result.mask[:, :60] > 0).all() and not result.mask[:, 70:].any()
+
+
 def test_with_a_reference_and_by_weights_for_one_picture_one_look_is_enough(exported):
     picture = scene(shape=(512, 512))
     segmenter = Segmenter(threads=1, polarity='dark')
