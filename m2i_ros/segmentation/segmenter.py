@@ -95,8 +95,10 @@ def _bent(picture, low, high, exponent):
 def _deepen(seen, valid):
     """Give what is black as a whole, in a picture (H, W) of 0 to 1, a tube's profile: darkest along its middle."""
     black = (seen <= seen.min() + BLACK) & valid
+    if np.count_nonzero(black) < BLACK_SHARE * np.count_nonzero(valid):
+        return
     rest = seen[::3, ::3][(~black & valid)[::3, ::3]]
-    if np.count_nonzero(black) < BLACK_SHARE * np.count_nonzero(valid) or not rest.size:
+    if not rest.size:
         return
     lower, upper = np.percentile(rest, (25, 75))
     height, reach = np.interp(upper - lower, SPREAD, RIM), RIM_REACH * max(seen.shape)
