@@ -331,7 +331,7 @@ class Segmenter:
         """Raise the probability (H, W) to another look's in the islands of this that are certain by themselves.
 
         missed: share of an island that must not be found yet. Where most of it is, it is the one vessel, and what it
-        adds is what has moved. likely: the mean probability that an island must have already.
+        adds is what has moved. likely: with `missed`, the mean probability that an island must have already.
         """
         other[~valid] = 0
         islands = self._islands(other)
@@ -339,10 +339,11 @@ class Segmenter:
             number, labels = cv2.connectedComponents(islands, connectivity=8)
             if number == 1:
                 return
-            labels, pixels = labels.ravel(), np.bincount(labels.ravel())
-            found = np.bincount(labels, probability.ravel() >= self._threshold) / pixels
-            mean = np.bincount(labels, probability.ravel()) / pixels
-            islands[((found > 1 - missed) | (mean < likely))[labels].reshape(islands.shape)] = 0
+            pixels = np.bincount(labels.ravel())
+            doubted = np.bincount(labels.ravel(), probability.ravel() >= self._threshold) / pixels > 1 - missed
+            if likely:
+                doubted |= np.bincount(labels.ravel(), probability.ravel()) / pixels < likely
+            islands[doubted[labels]] = 0
         np.maximum(probability, other, out=probability, where=islands > 0)
 
     def _probability(self, seen, smaller=1):
