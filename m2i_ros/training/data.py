@@ -23,6 +23,8 @@ from m2i_ros.simulation.ct import CTPatient
 from m2i_ros.training.augment import augment
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.pgm')
+# How training shows pictures, which checkpoints and cards tell on (`Weights`): evened, and real ones sharpened.
+SHOWN = {'evened': True, 'sharpen': True}
 # Batches made ahead, so that the network learns on while the next pool of simulated frames is made.
 AHEAD = 24
 # Share of the references that were taken before patient or table moved: by a pixel to a quarter of a side.
@@ -267,8 +269,8 @@ def read_folders(folders):
 
 def network_pairs(folders):
     """List of (image, mask) of folders as the network gets them in use: at its size."""
-    pairs = read_folders(folders)
-    return [(at_network_size(image), at_network_size(mask, sharp=False)) for _, image, mask in pairs]
+    sharp = SHOWN['sharpen']
+    return [(at_network_size(i, sharp=sharp), at_network_size(m, sharp=False)) for _, i, m in read_folders(folders)]
 
 
 def read_pairs(images, masks, leave_out=()):
@@ -300,6 +302,6 @@ def collate(examples, pictures=1):
     for image, mask, *reference in examples:
         image, *reference = (p if p is None else without_letters(p) for p in (image, *reference))
         valid = valid_area(image)
-        seen.append(network_input(image, valid, pictures, *reference))
+        seen.append(network_input(image, valid, pictures, *reference, evened=SHOWN['evened']))
         targets.append((mask > 127) & valid)
     return torch.from_numpy(np.stack(seen)), torch.from_numpy(np.stack(targets).astype(np.float32))[:, None]

@@ -39,8 +39,7 @@ def export(checkpoint, name, folder, text='', threshold=None):
         'multiple': network.multiple,
         'threshold': threshold or state['validation'].get('threshold', UNCALIBRATED),
         'certain': state['settings'].get('certain', CERTAIN),  # checkpoints from before do not say
-        'evened': True,  # as in training, see `network_input`
-        'sharpen': True,  # as real pictures are in training, see `network_pairs`
+        **state.get('shown', {}),  # checkpoints from before do not say, as their cards did not
         'sha256': {kind: sha256(folder / f'{name}.{kind}') for kind in ('onnx', 'pt')},
         'trained': {'steps': state['step'], 'validation': state['validation'], 'settings': state['settings']},
     }

@@ -14,6 +14,7 @@ from lightning_fabric.loggers import TensorBoardLogger
 from m2i_ros.segmentation.network import DeepResidualUNet
 from m2i_ros.segmentation.weights import CERTAIN, find
 from m2i_ros.training.data import (
+    SHOWN,
     DataSettings,
     StreamSettings,
     collate,
@@ -281,6 +282,7 @@ class SegmentationTraining:
             'best': self.best,
             'validation': self.validation,
             'settings': asdict(self.settings),
+            'shown': SHOWN,
             'learner': self.learner.state_dict(),
             'average': self.average.state_dict(),
             'optimizer': self.optimizer.state_dict(),

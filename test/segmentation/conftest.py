@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from m2i_ros.segmentation.network import DeepResidualUNet
+from m2i_ros.training.data import SHOWN
 from m2i_ros.training.export import export
 
 
@@ -15,7 +16,13 @@ def exported(tmp_path_factory):
     for parameter in network.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     settings = {'network': network.config, 'data': {'real': ()}}
-    state = {'step': 7, 'validation': {'threshold': 0.35}, 'settings': settings, 'average': network.state_dict()}
+    state = {
+        'step': 7,
+        'validation': {'threshold': 0.35},
+        'settings': settings,
+        'shown': SHOWN,
+        'average': network.state_dict(),
+    }
     torch.save(state, folder / 'checkpoint.pt')
     export(folder / 'checkpoint.pt', 'small', folder, 'Never trained: for tests.')
     return folder / 'small'

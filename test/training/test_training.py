@@ -13,6 +13,7 @@ from m2i_ros.segmentation import Segmenter, valid_area
 from m2i_ros.segmentation.segmenter import at_network_size, network_input
 from m2i_ros.training import segmentation
 from m2i_ros.training.data import TrainingBatches
+from m2i_ros.training.export import export
 from m2i_ros.training.segmentation import SegmentationTraining, TrainingSettings, load_network
 from m2i_ros.training.train import main
 from m2i_ros.training.validation import THRESHOLDS
@@ -105,6 +106,15 @@ def test_an_exported_training_segments(trained, tmp_path):
     assert told['step'] == int(best['step'])
     for name in ('score', 'dice', 'cldice', 'threshold'):
         assert told[name] == pytest.approx(float(best[name]), abs=1e-4)
+
+
+def test_cards_tell_how_training_showed_pictures_and_of_checkpoints_from_before_nothing(trained, tmp_path):
+    state = torch.load(trained[1] / 'best.pt', weights_only=True)
+    before = tmp_path / 'before.pt'
+    torch.save({key: value for key, value in state.items() if key != 'shown'}, before)
+    for checkpoint, expected in ((trained[1] / 'best.pt', True), (before, False)):
+        weights = export(checkpoint, checkpoint.stem, tmp_path)
+        assert (weights.sharpen, weights.evened) == (expected, expected)
 
 
 def test_a_training_starts_from_given_weights_with_a_fresh_optimizer(trained, tmp_path):
