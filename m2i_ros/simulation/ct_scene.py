@@ -10,7 +10,7 @@ from m2i_ros.simulation.background import Scene
 # Spread of the C-arm's angles, degrees, LAO/RAO and cranial/caudal, and the furthest.
 _ANGLES_DEG, _FURTHEST_DEG = (28, 12), 60
 # Contrast in the blood, as a share of what is injected: an aorta's.
-_DILUTION = (0.04, 0.5)
+_DILUTION = (0.04, 0.9)
 # Metres of path through a lumen below which it is a voxel's blurred border.
 _BORDER = 0.002
 # Voxels are wider than pixels: so many times as wide pixels are drawn, and smoothed between.
@@ -56,5 +56,5 @@ def own_vessels(rng, lumen, iodine_mg_ml):
         vessel = vessel / (1 + np.exp(-np.clip(front, -30, 30)))
     if rng.uniform() < 0.5:
         vessel = contrast.swirled(rng, vessel, rng.uniform(6, 40), rng.uniform(0.02, 0.3))
-    vessel = vessel.astype(np.float32)
+    vessel = np.minimum(vessel, iodine_mg_ml * lumen).astype(np.float32)
     return vessel, xray.shows_contrast(vessel) & (lumen > _BORDER)

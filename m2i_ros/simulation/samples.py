@@ -21,8 +21,8 @@ from m2i_ros.simulation.visibility import drawn_coronary, grain, seen_lumen, see
 _HABITS = {
     'coronary': (0.42, (0.18e-3, 0.42e-3), background.chest, (0.7, 1.0), (35, 20)),
     'iliofemoral': (0.30, (0.22e-3, 0.9e-3), background.abdomen, (0.06, 0.9), (22, 10)),
-    'aortic_root': (0.16, (0.22e-3, 0.7e-3), background.chest, (0.04, 0.5), (25, 15)),
-    'aortic_arch': (0.12, (0.25e-3, 0.8e-3), background.chest, (0.04, 0.5), (30, 12)),
+    'aortic_root': (0.16, (0.22e-3, 0.7e-3), background.chest, (0.04, 0.9), (25, 15)),
+    'aortic_arch': (0.12, (0.25e-3, 0.8e-3), background.chest, (0.04, 0.9), (30, 12)),
 }
 KINDS = {kind: _HABITS[kind] for kind in _HABITS if kind in ANATOMIES}
 # Share of the pictures without contrast; more of those drawn through a patient's CT, whose anatomy looks more like
@@ -33,15 +33,20 @@ EMPTY, EMPTY_CT = 0.25, 0.35
 STRANGE, SILHOUETTE, NOISELESS = 0.15, 0.06, 0.05
 SUBTRACTED = 0.33
 # Share of the pictures, and of the subtracted ones, that somebody has windowed so that their dark parts are black, and
-# up to which share of the picture: wide vessels as a whole then have one grey value.
-BLACK, BLACK_SUBTRACTED, BLACK_PART = 0.2, 0.45, 0.4
+# up to which share of the picture each: wide vessels as a whole then have one grey value, but so have heart and liver
+# where nothing is subtracted.
+BLACK, BLACK_SUBTRACTED = (0.1, 0.25), (0.45, 0.4)
+# Share of the pictures of at most so many pixels a side, but for coronary ones, that show what one of twice the side
+# does, as the segmenter looks at single pictures, too; and the largest pixel, metres: a detector of 0.4 m.
+REDUCED, SMALL, LARGEST_PIXEL = 0.5, 256, 1.2e-3
 # Air kerma a frame at the detector, Gy: fluoroscopy takes some 20 nGy, which its recursive filter makes look like 60;
 # cine 200 nGy, subtraction 1 uGy and more (Bushberg et al., The Essential Physics of Medical Imaging, 3rd ed., ch. 9).
 DOSE = (60e-9, 1e-6)
 # Vessels thinner than this are visible as a haze that nobody draws, metres of radius.
 LEAST_RADIUS = 0.25e-3
-# Share of the pictures of a CT in which its own vessels are filled, not others drawn before it.
-OWN = 0.6
+# Share of the pictures of a CT in which its own vessels are filled, not others drawn before it; and their pixels' size
+# at the isocentre, metres.
+OWN, OWN_PIXELS = 0.6, (0.22e-3, 0.9e-3)
 # Pixels of radius up to which a vessel is drawn as a thin one, and from which as a wide one.
 THIN, WIDE = 3.0, 8.0
 
@@ -78,26 +83,30 @@ class TrainingSamples:
         rng, shape = self._rng, (self.size, self.size)
         weights = np.array([habit[0] for habit in KINDS.values()])
         kind = rng.choice(list(KINDS), p=weights / weights.sum())
-        _, (low, high), place, _, _ = KINDS[kind]
-        spacing = np.exp(rng.uniform(np.log(low), np.log(high)))
+        _, pixels, place, _, _ = KINDS[kind]
+        patient = own = None
+        if self._ct_share and rng.uniform() < self._ct_share:
+            patient, own = self._cts[rng.integers(len(self._cts))], rng.uniform() < OWN
+            pixels = OWN_PIXELS if own else pixels
+        spacing = np.exp(rng.uniform(*np.log(pixels)))
+        if self.size <= SMALL and (own or kind != 'coronary') and rng.uniform() < REDUCED:
+            spacing = min(2 * spacing, LARGEST_PIXEL)
         centre = rng.normal(0, 0.05, 2) + ((0, 0.02) if kind == 'iliofemoral' else (0, 0))
         if rng.uniform() < STRANGE:
             place = background.strange
-        own, known, empty = None, True, EMPTY
-        if self._ct_share and rng.uniform() < self._ct_share:
-            scene, own, known = ct_scene(rng, self._cts[rng.integers(len(self._cts))], shape, spacing)
-            own = own if rng.uniform() < OWN else None
-            empty = EMPTY_CT
+        if patient is None:
+            scene, known, empty = place(rng, shape, spacing, centre), True, EMPTY
         else:
-            scene = place(rng, shape, spacing, centre)
+            scene, lumen, known = ct_scene(rng, patient, shape, spacing)
+            empty = EMPTY_CT
         devices.strewn(rng, shape, spacing, scene, rng.choice([0.0, 1.0, 2.0], p=[0.4, 0.45, 0.15]))
         subtracted = rng.uniform() < SUBTRACTED
         settings = _draw_settings(rng, subtracted, spacing)
         filled = rng.uniform() > empty
-        if own is None:
-            vessel, lumen = _draw_vessels(rng, kind, self._tree(kind), spacing, shape, settings, scene, filled)
+        if own:
+            vessel, lumen = own_vessels(rng, lumen, settings['iodine_mg_ml'] if filled else 0.0)
         else:
-            vessel, lumen = own_vessels(rng, own, settings['iodine_mg_ml'] if filled else 0.0)
+            vessel, lumen = _draw_vessels(rng, kind, self._tree(kind), spacing, shape, settings, scene, filled)
         return {
             'tissue': scene.tissue,
             'bone': scene.bone,
@@ -266,8 +275,9 @@ def _draw_settings(rng, subtracted, spacing):
     dose *= 1e4 if rng.uniform() < NOISELESS else 1
     focal_spot = rng.uniform(0.3e-3, 1.0e-3)
     black, width = rng.uniform(0.0, 0.02), rng.uniform(0.1, 0.5) if subtracted else rng.uniform(0.25, 0.7)
-    if rng.uniform() < (BLACK_SUBTRACTED if subtracted else BLACK):
-        black, most = rng.uniform(0.02, BLACK_PART), 0.2 * most
+    windowed, part = BLACK_SUBTRACTED if subtracted else BLACK
+    if rng.uniform() < windowed:
+        black, most = rng.uniform(0.02, part), 0.2 * most
         width *= rng.uniform(0.2, 1) if subtracted else 1
     return {
         'iodine_mg_ml': rng.uniform(150, 350),

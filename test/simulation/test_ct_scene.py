@@ -43,8 +43,8 @@ def test_contrast_is_where_the_lumen_is_and_never_more_than_was_injected():
         assert not vessel[lumen == 0].any() and not shown[lumen == 0].any()
         assert vessel.max() <= 0.02 * 300
         amounts.append(vessel[shown].mean() / 0.02 if shown.any() else 0.0)
-    # An aorta's: from some 10 to 150 mg/ml.
-    assert min(amounts) < 30 and max(amounts) > 100
+    # An aorta's: from some 10 to 270 mg/ml.
+    assert min(amounts) < 30 and max(amounts) > 180
     vessel, shown = own_vessels(np.random.default_rng(0), lumen, 0.0)
     assert shown is None and not vessel.any()
 

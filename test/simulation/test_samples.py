@@ -99,3 +99,24 @@ def test_silhouettes_show_no_depth(monkeypatch):
         return np.median([(v[v > 0] > 0.7 * v.max()).mean() for v in vessels])
 
     assert depths(1.0) > 0.7 > 0.4 > depths(0.0)
+
+
+def test_small_pictures_show_at_times_what_larger_ones_do(monkeypatch):
+    def pixels(size, share):
+        """Of pictures of wide vessels: metres."""
+        monkeypatch.setattr(module, 'REDUCED', share)
+        seen = []
+
+        def place(rng, shape, spacing, centre):
+            seen.append(spacing)
+            return module.background.strange(rng, shape, spacing, centre)
+
+        kinds = {kind: (*habit[:2], place, *habit[3:]) for kind, habit in module.KINDS.items() if kind != 'coronary'}
+        monkeypatch.setattr(module, 'KINDS', kinds)
+        monkeypatch.setattr(module, 'STRANGE', 0.0)
+        for seed in range(24):
+            TrainingSamples(size=size, seed=seed)._sample()
+        return np.array(seen)
+
+    np.testing.assert_allclose(pixels(64, 1.0), np.minimum(2 * pixels(64, 0.0), 1.2e-3))
+    np.testing.assert_array_equal(pixels(288, 1.0), pixels(288, 0.0))

@@ -65,7 +65,7 @@ def test_wide_vessels_are_at_times_of_one_grey_with_all_that_is_darker(monkeypat
     monkeypatch.setattr(module, 'NOISELESS', 0.0)
 
     def flat(share):
-        monkeypatch.setattr(module, 'BLACK_SUBTRACTED', share)
+        monkeypatch.setattr(module, 'BLACK_SUBTRACTED', (share, 0.4))
         found = []
         samples = TrainingSamples(size=128, seed=2, batch_size=16, bright=0)
         for _ in range(4):
